@@ -1,0 +1,170 @@
+//! What the kernel programs and user space say to each other.
+//!
+//! Integers only, explicit padding, sizes and offsets asserted. Addresses are always sixteen bytes: IPv4 is
+//! kept in its IPv4-mapped form (`::ffff:a.b.c.d`), so that one table and one comparison serve both families.
+//! A change of any layout here raises [`ABI_VERSION`]; the loader refuses pinned maps of another version.
+#![no_std]
+
+#[cfg(feature = "user")]
+extern crate std;
+
+#[cfg(feature = "user")]
+pub mod user;
+
+/// Raised by every change of a layout or of a meaning in this file.
+pub const ABI_VERSION: u32 = 1;
+
+/// `level` of the getsockopt by which the owner of an accepted socket asks for its [`Origin`].
+/// Far from every level that Linux assigns; answered by the `cgroup/getsockopt` program alone.
+pub const SOL_SLUICE: i32 = 0x534c;
+/// `optname` beside [`SOL_SLUICE`]: the whole [`Origin`] of the connection.
+pub const SLUICE_ORIGIN: i32 = 1;
+
+/// An address as the kernel programs keep it: IPv6, or IPv4 in its mapped form. Network byte order.
+pub type Addr = [u8; 16];
+
+/// Who connected and where to, as the connect hook saw it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// [`ABI_VERSION`] of the program that wrote the record.
+    pub version: u32,
+    /// `AF_INET` (2) or `AF_INET6` (10): the family of the client's socket.
+    pub family: u32,
+    /// The address that the client asked for.
+    pub addr: Addr,
+    /// The port that the client asked for, host byte order.
+    pub port: u16,
+    /// Zero.
+    pub pad: u16,
+    /// Thread group id (what people call the pid), in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id, in the initial pid namespace.
+    pub tid: u32,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Session id (`setsid(2)`), in the initial pid namespace; 0 where the kernel's BTF lacks the way to it.
+    pub sid: u32,
+    /// Audit login uid; `u32::MAX` where unset or unknown.
+    pub loginuid: u32,
+    /// Start of the thread group's leader: nanoseconds of `CLOCK_BOOTTIME`, as in field 22 of `/proc/PID/stat`.
+    pub start_ns: u64,
+    /// Cgroup v2 id of the process.
+    pub cgroup: u64,
+    /// Cookie of the network namespace of the client's socket; 0 where the kernel has none (before 5.15).
+    pub netns: u64,
+    /// Cookie of the client's socket.
+    pub cookie: u64,
+    /// When the connect was seen, nanoseconds of `CLOCK_BOOTTIME`.
+    pub time_ns: u64,
+    /// `comm` of the task, NUL padded. The task chooses it: for display only.
+    pub comm: [u8; 16],
+}
+
+/// What a kernel program did with a try.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The connect was rewritten to the proxy's listener.
+    Redirected = 1,
+    /// The call was refused with EPERM.
+    Denied = 2,
+    /// The packet was dropped.
+    Dropped = 3,
+}
+
+/// Which road a try took.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Road {
+    /// `connect(2)`, IPv4 socket.
+    Connect4 = 1,
+    /// `connect(2)`, IPv6 socket (IPv4-mapped addresses included).
+    Connect6 = 2,
+    /// `bind(2)` of the proxy's own port.
+    Bind = 3,
+    /// A packet that left for a protected address without the proxy's tag.
+    Packet = 4,
+    /// `sendmsg`/`sendto` of a datagram to a protected address.
+    Datagram = 5,
+}
+
+/// One record of the ring buffer: a try, who it was, what became of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Who, where to, when. For [`Road::Packet`] the process fields may be 0 (softirq).
+    pub origin: Origin,
+    /// A [`Road`].
+    pub road: u32,
+    /// A [`Verdict`].
+    pub verdict: u32,
+    /// Records that did not fit into the ring before this one, since boot of the programs.
+    pub dropped: u64,
+}
+
+/// Key of the trie of protected destinations: longest prefix of (port, address).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Bits that count: 16 for the port, plus those of the address (an IPv4 prefix of /24 is 16 + 96 + 24).
+    pub prefix_len: u32,
+    /// Network byte order; 0 in an entry for every port.
+    pub port_be: u16,
+    /// See [`Addr`].
+    pub addr: Addr,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// What stands under a [`Destination`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Index of the target in the loader's list, for events.
+    pub target: u32,
+    /// Zero.
+    pub flags: u32,
+}
+
+/// The process whose sockets are the proxy's own. One entry, written by the loader alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Cgroup v2 id that only the loader puts a process into.
+    pub cgroup: u64,
+    /// Start of the thread group's leader, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// Thread group id.
+    pub tgid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Where the programs send what they take. One entry, written by the loader alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Cookie of the network namespace that the listeners live in; connects from elsewhere are refused.
+    pub netns: u64,
+    /// Listener for IPv4 sockets, network byte order.
+    pub addr4: [u8; 4],
+    /// Listener for IPv6 sockets, network byte order.
+    pub addr6: [u8; 16],
+    /// Port of both, host byte order.
+    pub port: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<Origin>() == 104);
+    assert!(offset_of!(Origin, port) == 24);
+    assert!(offset_of!(Origin, start_ns) == 48);
+    assert!(offset_of!(Origin, comm) == 88);
+    assert!(size_of::<Event>() == 120);
+    assert!(size_of::<Destination>() == 24);
+    assert!(size_of::<Proxy>() == 24);
+    assert!(size_of::<Listener>() == 32);
+};

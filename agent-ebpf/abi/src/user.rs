@@ -1,0 +1,35 @@
+//! The proxy's one question to the kernel: whose connection is this socket?
+
+use std::{io, mem, os::fd::AsRawFd, os::fd::BorrowedFd};
+
+use crate::{ABI_VERSION, Origin, SLUICE_ORIGIN, SOL_SLUICE};
+
+/// The origin of an accepted socket (`getsockopt`, answered by the `cgroup/getsockopt` program).
+///
+/// # Errors
+/// `ENOPROTOOPT`/`EOPNOTSUPP` where no program answers (the socket did not come by a redirect, or the guard is
+/// not attached); [`io::ErrorKind::InvalidData`] for a record of another version or length. Both mean: no entry.
+pub fn origin(socket: BorrowedFd<'_>) -> io::Result<Origin> {
+    let mut record = mem::MaybeUninit::<Origin>::zeroed();
+    let mut length = mem::size_of::<Origin>() as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `record`, which outlives the call; Origin is integers only,
+    // so that every bit pattern (and the zeroes of a short answer) is a valid value.
+    #[allow(unsafe_code)]
+    let (result, record) = unsafe {
+        let result = libc::getsockopt(
+            socket.as_raw_fd(),
+            SOL_SLUICE,
+            SLUICE_ORIGIN,
+            record.as_mut_ptr().cast(),
+            &mut length,
+        );
+        (result, record.assume_init())
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if length as usize != mem::size_of::<Origin>() || record.version != ABI_VERSION {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "origin record of another version"));
+    }
+    Ok(record)
+}

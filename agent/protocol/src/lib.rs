@@ -1,0 +1,2 @@
+//! Codecs, state machines and verdicts: bytes in, values out; no socket, no clock, no runtime.
+pub mod postgres;

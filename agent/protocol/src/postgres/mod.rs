@@ -1,0 +1,3 @@
+//! PostgreSQL: [`wire`] is the frontend/backend protocol, [`sql`] what a statement does.
+pub mod sql;
+pub mod wire;

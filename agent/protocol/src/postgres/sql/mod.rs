@@ -1,0 +1,1 @@
+//! What a statement does: effects, relations, columns, lineage.

@@ -1,0 +1,15 @@
+//! The proxy and the people's CLI. Rooms in the order in which a connection walks through them:
+//! [`intake`] → [`identity`] → [`gate`] → [`services`] (with [`upstream`], [`masking`]) → [`recorder`];
+//! [`audit`] takes what each of them has to tell, [`admin`] answers `sluice`, [`app`] wires it all.
+pub mod admin;
+pub mod app;
+pub mod audit;
+pub mod cli;
+pub mod fence;
+pub mod gate;
+pub mod identity;
+pub mod intake;
+pub mod masking;
+pub mod recorder;
+pub mod services;
+pub mod upstream;

@@ -1,0 +1,2 @@
+//! One folder a protocol behind one trait.
+pub mod postgres;
