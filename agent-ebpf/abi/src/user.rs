@@ -33,3 +33,24 @@ pub fn origin(socket: BorrowedFd<'_>) -> io::Result<Origin> {
     }
     Ok(record)
 }
+
+/// Takes over a descriptor that the parent left open across exec, by its number.
+///
+/// # Errors
+/// `EBADF` where no such descriptor is open; [`io::ErrorKind::InvalidInput`] for stdin, stdout and stderr, which
+/// the standard library owns. To be called once a number, at the start of the process.
+pub fn inherited(number: i32) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    if number <= libc::STDERR_FILENO {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptors 0 to 2 are not handed over"));
+    }
+    // SAFETY: F_SETFD has no pointers; it fails with EBADF for a number that is not open.
+    #[allow(unsafe_code)]
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is open (checked above) and is nobody else's: it came across exec, and the caller
+    // promises to ask once.
+    #[allow(unsafe_code)]
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(number) })
+}
