@@ -12,4 +12,5 @@ pub mod intake;
 pub mod masking;
 pub mod recorder;
 pub mod services;
+pub mod tls;
 pub mod upstream;
