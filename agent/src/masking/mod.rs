@@ -1,18 +1,8 @@
 //! Values in, what may be shown out: pure, no IO.
 use std::borrow::Cow;
 
-/// How a classed value is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaskKind {
-    /// Nothing of the value is left.
-    Redact,
-    /// A recognisable part is left.
-    Partial,
-    /// A keyed hash: equal values stay equal.
-    Hash,
-    /// NULL.
-    Null,
-}
+pub use sluice_config::MaskKind;
+
 /// What happens to a column's values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Treatment {

@@ -1,0 +1,336 @@
+//! The sections of `sluice.toml`. Field names are the keys of the file.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The whole of `sluice.toml`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[agent]`: the proxy process and its directories.
+    pub agent: Agent,
+    /// `[guard]`: what the kernel programs hold.
+    pub guard: Guard,
+    /// `[identity]`: the company's OIDC provider.
+    pub identity: Identity,
+    /// `[policy]`: where the rules are.
+    pub policy: Policy,
+    /// `[recording]`: how much of a result is kept.
+    pub recording: Recording,
+    /// `[limits]`: admission.
+    pub limits: Limits,
+    /// `[[target]]`: what is protected; never empty names, ports or hosts, no two with the same address and port.
+    pub targets: Vec<Target>,
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// The Unix user that sluiced runs as. Default `sluice`; never `root`.
+    pub user: String,
+    /// Recordings, CA and keys. Default `/var/lib/sluice`.
+    pub state_dir: PathBuf,
+    /// The admin socket `sluice.sock` and pid files. Default `/run/sluice`.
+    pub run_dir: PathBuf,
+    /// `events.jsonl`. Default `/var/log/sluice`.
+    pub log_dir: PathBuf,
+    /// The binary that the loader starts; `None`: `sluiced` beside the loader's own.
+    pub proxy: Option<PathBuf>,
+}
+
+/// `[guard]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The cgroup that is guarded; `None`: the root of cgroup v2, wherever it is mounted.
+    pub cgroup: Option<PathBuf>,
+    /// The directory of pins, on a bpffs. Default `/sys/fs/bpf/sluice`.
+    pub pins: PathBuf,
+    /// The proxy's port on loopback; 0: chosen at the first start and kept. Default 15432.
+    pub port: u16,
+    /// How often names of targets are resolved again. Default 30 s.
+    pub refresh: Duration,
+    /// How long an address that a name no longer has stays protected. Default 1 h.
+    pub keep_addresses: Duration,
+    /// Layers without which the loader refuses to claim the host. Default none.
+    pub require: Vec<Layer>,
+}
+
+/// A layer of the kernel guard, as `sluice status` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// `cgroup/connect4` and `connect6`: connects are taken to the proxy.
+    Connect,
+    /// `cgroup/bind4` and `bind6`: nobody else binds the proxy's port.
+    Bind,
+    /// `getpeername4` and `getpeername6`: clients see the address they asked for.
+    Peername,
+    /// `sockops` and `getsockopt`: the proxy knows who connected.
+    Origin,
+    /// `cgroup_skb/egress`: packets to protected addresses are dropped.
+    Egress,
+    /// `tcx`/`clsact` egress on devices: packet sockets and TUN.
+    Device,
+    /// BPF-LSM.
+    Lsm,
+}
+
+impl Layer {
+    /// Every layer.
+    pub const ALL: [Layer; 7] = [
+        Layer::Connect,
+        Layer::Bind,
+        Layer::Peername,
+        Layer::Origin,
+        Layer::Egress,
+        Layer::Device,
+        Layer::Lsm,
+    ];
+
+    /// As it stands in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layer::Connect => "connect",
+            Layer::Bind => "bind",
+            Layer::Peername => "peername",
+            Layer::Origin => "origin",
+            Layer::Egress => "egress",
+            Layer::Device => "device",
+            Layer::Lsm => "lsm",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `[identity]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The provider's issuer, compared with `iss` byte for byte. https, or http on loopback alone.
+    pub issuer: String,
+    /// The client that Sluice is at the provider.
+    pub client_id: String,
+    /// File with the client's secret; `None`: a public client.
+    pub client_secret_file: Option<PathBuf>,
+    /// Accepted values of `aud`; never empty. Default `[client_id]`.
+    pub audiences: Vec<String>,
+    /// Accepted signature algorithms; never empty, never symmetric. Default RS256, PS256, ES256, EdDSA.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim with the groups. Default `groups`.
+    pub groups_claim: String,
+    /// The claim with the name that people know the person by. Default `preferred_username`.
+    pub name_claim: String,
+    /// What is asked for at a login. Default openid, profile, email.
+    pub scopes: Vec<String>,
+    /// PEM file with CAs that the provider's certificate may come from, besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How far the provider's clock may be off. Default 30 s, at most 10 min.
+    pub leeway: Duration,
+    /// How long known keys serve while the provider is away. Default 24 h.
+    pub keys_max_age: Duration,
+    /// How long a login lasts at most, whatever the token says. Default 10 h.
+    pub login_lifetime: Duration,
+}
+
+/// A signature algorithm of JWS (RFC 7518, RFC 8037) whose verifier holds no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// RSASSA-PSS with SHA-384.
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    Ps512,
+    /// ECDSA over P-256 with SHA-256.
+    Es256,
+    /// ECDSA over P-384 with SHA-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// Every algorithm that can be listed.
+    pub const ALL: [Algorithm; 9] = [
+        Algorithm::Rs256,
+        Algorithm::Rs384,
+        Algorithm::Rs512,
+        Algorithm::Ps256,
+        Algorithm::Ps384,
+        Algorithm::Ps512,
+        Algorithm::Es256,
+        Algorithm::Es384,
+        Algorithm::EdDsa,
+    ];
+
+    /// The `alg` of JWS.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Rs256 => "RS256",
+            Algorithm::Rs384 => "RS384",
+            Algorithm::Rs512 => "RS512",
+            Algorithm::Ps256 => "PS256",
+            Algorithm::Ps384 => "PS384",
+            Algorithm::Ps512 => "PS512",
+            Algorithm::Es256 => "ES256",
+            Algorithm::Es384 => "ES384",
+            Algorithm::EdDsa => "EdDSA",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The directory of `*.cedar`. Default `/etc/sluice/policy`.
+    pub dir: PathBuf,
+    /// The group that the agent's own settings belong to; it gives no right that policy does not give.
+    pub admins: Option<String>,
+}
+
+/// `[recording]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Rows of one statement's result that are kept; after that counted and digested. Default 1000.
+    pub max_rows: u64,
+    /// Bytes of one statement's result that are kept. Default 4 MiB.
+    pub max_bytes: u64,
+    /// Free bytes of the file system below which new sessions are refused. Default 256 MiB.
+    pub min_free: u64,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at one time. Default 4096.
+    pub connections: u32,
+    /// Of these, connections that have not logged in. Default 512, never above `connections`.
+    pub unauthenticated: u32,
+    /// How long a connection may take to log in. Default 5 min.
+    pub login_timeout: Duration,
+    /// How long a connection may take from accept to its start-up message. Default 10 s.
+    pub startup_timeout: Duration,
+}
+
+/// `[[target]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name that policy, audit and people use. Lower-case letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    /// What is spoken there; never guessed from bytes.
+    pub protocol: Protocol,
+    /// Where it is; never empty.
+    pub hosts: Vec<Host>,
+    /// Its ports; never empty, never 0.
+    pub ports: Vec<u16>,
+    /// The databases that may be opened at all; `None`: any that policy permits.
+    pub databases: Option<Vec<String>>,
+    /// `[target.upstream]`: the leg from Sluice to the target.
+    pub upstream: Upstream,
+    /// `[target.client]`: the leg from the client to Sluice.
+    pub client: ClientLeg,
+    /// `[target.classes]`: `schema.table.column` → class.
+    pub classes: BTreeMap<String, String>,
+    /// `[target.masks]`: class → how it is shown. A class without an entry is shown as [`MaskKind::Redact`].
+    pub masks: BTreeMap<String, MaskKind>,
+    /// `[target.functions] vouched`: volatile functions that an owner vouches for, as `schema.name`.
+    pub vouched: Vec<String>,
+}
+
+/// A protocol that Sluice speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// The PostgreSQL front-end/back-end protocol, 3.0 and 3.2.
+    Postgres,
+}
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// A DNS name in lower case; resolved by the loader and kept fresh.
+    Name(String),
+    /// An address (then the prefix is whole) or a CIDR whose host bits are zero.
+    Network(IpNet),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::Network(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
+            Host::Network(net) => write!(f, "{net}"),
+        }
+    }
+}
+
+/// `[target.upstream]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The role at the target.
+    pub user: String,
+    /// Its password: root-only, opened by the loader and handed over as a descriptor. `None`: the target asks for none.
+    pub password_file: Option<PathBuf>,
+    /// What is asked of the target's TLS. Default `verify-full`.
+    pub tls: TlsMode,
+    /// PEM file with the CAs of the target; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What Sluice asks of the target's TLS, in libpq's words (`sslmode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsMode {
+    /// TLS, a certificate of a known CA, and the name that was dialled in it.
+    VerifyFull,
+    /// TLS and a certificate of a known CA.
+    VerifyCa,
+    /// TLS with any certificate: no protection against somebody in between.
+    Require,
+    /// No TLS.
+    Disable,
+}
+
+/// `[target.client]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLeg {
+    /// What Sluice asks of the client. Default `prefer`.
+    pub tls: ClientTls,
+}
+
+/// TLS between the client and Sluice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientTls {
+    /// Offered.
+    Prefer,
+    /// A client without TLS is refused.
+    Require,
+}
+
+/// How a classed value is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MaskKind {
+    /// Nothing of the value is left.
+    Redact,
+    /// A recognisable part is left.
+    Partial,
+    /// A keyed hash: equal values stay equal.
+    Hash,
+    /// NULL.
+    Null,
+}
