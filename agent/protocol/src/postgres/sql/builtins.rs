@@ -1,0 +1,1 @@
+//! What the functions of pg_catalog may do.

@@ -1,0 +1,179 @@
+//! From rows to a [`Catalogue`], with the owner's classes and vouched functions laid on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Catalogue, Column, Function, Relation, RelationKind, Rows, Type, Volatility};
+
+/// The first oid that `initdb` never gives (`FirstNormalObjectId`).
+const FIRST_NORMAL_OID: u32 = 16384;
+
+/// What the owner of a target says about it.
+#[derive(Clone, Debug, Default)]
+pub struct Owner {
+    /// `schema.table.column` → class.
+    pub classes: BTreeMap<String, String>,
+    /// `schema.function`.
+    pub vouched: Vec<String>,
+}
+
+/// The owner speaks of something that the database does not have. The catalogue would leave a
+/// column in clear that somebody meant to be masked, so there is none until this is put right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration classes `{0}`, but the database has no such column")]
+pub struct CatalogueError(pub String);
+
+impl Catalogue {
+    /// Builds the catalogue. The second value lists classes of the configuration whose column
+    /// does not exist: the caller decides whether that is an error (a typo in a class leaves a
+    /// column in clear) or one database of several that the target serves.
+    pub fn assemble(rows: Rows, owner: &Owner) -> (Catalogue, Vec<CatalogueError>) {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let mut catalogue = Catalogue {
+            server_version: rows.version,
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            ..Catalogue::default()
+        };
+        catalogue.add_relations(&rows);
+        let missing = catalogue.add_classes(&rows, owner);
+        catalogue.add_functions(&rows, owner);
+        for row in &rows.operators {
+            catalogue.operators.entry(row.name.clone()).or_default().push(row.function);
+        }
+        for row in &rows.types {
+            let kind = row.kind.chars().next().unwrap_or('?');
+            let type_ = Type { oid: row.oid, kind, relation: row.relation };
+            catalogue.types.entry(row.schema.clone()).or_default().insert(row.name.clone(), type_);
+        }
+        for row in &rows.casts {
+            catalogue.casts.entry(row.target).or_default().push(row.function);
+        }
+        (catalogue, missing)
+    }
+
+    fn add_relations(&mut self, rows: &Rows) {
+        for row in &rows.relations {
+            let kind = match row.kind.as_str() {
+                "r" | "p" => RelationKind::Table,
+                "v" => RelationKind::View,
+                "m" => RelationKind::MaterializedView,
+                "f" => RelationKind::ForeignTable,
+                "S" => RelationKind::Sequence,
+                _ => RelationKind::Other,
+            };
+            let index = self.relations.len();
+            self.schemas.insert(row.schema.clone());
+            self.by_oid.insert(row.oid, index);
+            self.by_name.entry(row.schema.clone()).or_default().insert(row.name.clone(), index);
+            self.relations.push(Relation {
+                oid: row.oid,
+                schema: row.schema.clone(),
+                name: row.name.clone(),
+                kind,
+                columns: Vec::new(),
+                definition: row.definition.clone(),
+                has_rules: row.has_rules,
+            });
+        }
+        for row in &rows.columns {
+            let Some(relation) = self.by_oid.get(&row.relation).and_then(|i| self.relations.get_mut(*i)) else {
+                continue;
+            };
+            relation.columns.push(Column {
+                attnum: row.attnum,
+                name: row.name.clone(),
+                type_oid: row.type_oid,
+                class: None,
+            });
+        }
+        for relation in &mut self.relations {
+            relation.columns.sort_by_key(|c| c.attnum);
+        }
+    }
+
+    /// Lays the classes on, then carries them along inheritance both ways until nothing changes:
+    /// a parent's rows are its children's, and a partition can be read by its own name.
+    fn add_classes(&mut self, rows: &Rows, owner: &Owner) -> Vec<CatalogueError> {
+        let mut wanted: BTreeMap<&str, &str> =
+            owner.classes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        for relation in &mut self.relations {
+            for column in &mut relation.columns {
+                let key = format!("{}.{}.{}", relation.schema, relation.name, column.name);
+                if let Some(class) = wanted.remove(key.as_str()) {
+                    column.class = Some(class.to_owned());
+                    self.classed = true;
+                }
+            }
+        }
+        if self.classed {
+            while rows.inherits.iter().any(|row| {
+                let down = self.inherit_classes(row.parent, row.child);
+                let up = self.inherit_classes(row.child, row.parent);
+                down || up
+            }) {}
+        }
+        wanted.into_keys().map(|k| CatalogueError(k.to_owned())).collect()
+    }
+
+    /// Whether a column of `to` got a class that it did not have.
+    fn inherit_classes(&mut self, from: u32, to: u32) -> bool {
+        let (Some(from), Some(to)) = (self.by_oid.get(&from).copied(), self.by_oid.get(&to).copied()) else {
+            return false;
+        };
+        let classes: HashMap<String, String> = self
+            .relations
+            .get(from)
+            .into_iter()
+            .flat_map(|r| &r.columns)
+            .filter_map(|c| Some((c.name.clone(), c.class.clone()?)))
+            .collect();
+        let mut changed = false;
+        for column in self.relations.get_mut(to).into_iter().flat_map(|r| &mut r.columns) {
+            if column.class.is_none()
+                && let Some(class) = classes.get(&column.name)
+            {
+                column.class = Some(class.clone());
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn add_functions(&mut self, rows: &Rows, owner: &Owner) {
+        for row in &rows.functions {
+            let args = usize::try_from(row.args).unwrap_or(0);
+            let defaults = usize::try_from(row.defaults).unwrap_or(0);
+            let builtin = row.oid < FIRST_NORMAL_OID
+                && (row.schema == "pg_catalog" || row.schema == "information_schema");
+            let list = self.functions.entry(row.name.clone()).or_default();
+            self.functions_by_oid.insert(row.oid, (row.name.clone(), list.len()));
+            self.schemas.insert(row.schema.clone());
+            list.push(Function {
+                oid: row.oid,
+                schema: row.schema.clone(),
+                name: row.name.clone(),
+                kind: row.kind.chars().next().unwrap_or('f'),
+                volatility: match row.volatility.as_str() {
+                    "i" => Volatility::Immutable,
+                    "s" => Volatility::Stable,
+                    _ => Volatility::Volatile,
+                },
+                language: row.language.clone(),
+                builtin,
+                vouched: owner.vouched.iter().any(|v| is_named(v, &row.schema, &row.name)),
+                security_definer: row.security_definer,
+                returns_set: row.returns_set,
+                // a variadic parameter may be left out
+                min_args: args.saturating_sub(defaults).saturating_sub(usize::from(row.variadic)),
+                max_args: if row.variadic { usize::MAX } else { args },
+                returns: row.returns,
+                out_names: row.out_names.clone(),
+            });
+        }
+    }
+}
+
+/// Whether `vouched` is `schema.name`.
+fn is_named(vouched: &str, schema: &str, name: &str) -> bool {
+    vouched.strip_prefix(schema).and_then(|r| r.strip_prefix('.')) == Some(name)
+}
