@@ -1,1 +1,2 @@
 //! The PostgreSQL service.
+pub mod catalogue;

@@ -10,6 +10,7 @@
 //! [`skeleton`] and [`VerdictCache`] build on that to find a verdict again without a parse.
 
 mod analyse;
+mod ask;
 mod builtins;
 mod cache;
 mod catalogue;
@@ -28,6 +29,6 @@ pub use limits::{MAX_NESTING, MAX_TEXT};
 pub use path::SearchPath;
 pub use skeleton::skeleton;
 pub use statement::{
-    Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting,
-    Statement, TransactionAct,
+    Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting, Statement,
+    TransactionAct,
 };

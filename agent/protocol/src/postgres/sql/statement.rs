@@ -388,8 +388,8 @@ pub struct Statement {
     pub copies_doubt: bool,
     /// The columns of the result.
     pub outputs: Outputs,
-    /// `schema.name` of each function called outside pg_catalog, sorted.
-    pub functions: Vec<String>,
+    /// Schema and name of each function called outside pg_catalog, sorted.
+    pub functions: Vec<(String, String)>,
     /// Every UPDATE and DELETE in it has a WHERE, and there is no TRUNCATE.
     pub has_where: bool,
     /// A SELECT has a LIMIT or FETCH FIRST of its own.

@@ -76,7 +76,8 @@ impl Catalogue {
             });
         }
         for row in &rows.columns {
-            let Some(relation) = self.by_oid.get(&row.relation).and_then(|i| self.relations.get_mut(*i)) else {
+            let Some(relation) = self.by_oid.get(&row.relation).and_then(|i| self.relations.get_mut(*i))
+            else {
                 continue;
             };
             relation.columns.push(Column {

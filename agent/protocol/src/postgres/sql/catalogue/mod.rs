@@ -10,8 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use assemble::{CatalogueError, Owner};
 pub use rows::{
-    CastRow, ColumnRow, FunctionRow, InheritRow, OperatorRow, QUERIES, Queries, RelationRow, Rows,
-    TypeRow,
+    CastRow, ColumnRow, FunctionRow, InheritRow, OperatorRow, QUERIES, Queries, RelationRow, Rows, TypeRow,
 };
 
 use super::ColumnId;
