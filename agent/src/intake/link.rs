@@ -1,0 +1,278 @@
+//! The proxy's side of the hand-over: what the loader gives, and the questions that only root can answer.
+//!
+//! Enters: packets of the loader. Leaves: listeners, secrets, kernel events (once, acknowledged after they are on
+//! record), answers. Must hold: the loader gone means that this process ends, since nobody would tell it of a
+//! changed configuration any more.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prost::Message as _;
+use sluice_api::common::Process;
+use sluice_api::handover::{
+    self, Describe, EventsSeen, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded, from_loader,
+    from_proxy,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::socket::Socket;
+
+/// Version of the conversation; both sides must name the same.
+pub const VERSION: u32 = 1;
+/// The loader answers from /proc; if it takes longer something is wrong, and the answer is "unknown".
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Canaries try each road, some by waiting for a time-out.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why the loader can't be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The socket failed.
+    #[error("the connection to sluice-loader failed")]
+    Socket(#[from] io::Error),
+    /// Something else than this version's messages came.
+    #[error("sluice-loader sent what this version does not understand: {0}")]
+    Protocol(String),
+    /// The loader is gone.
+    #[error("sluice-loader has gone")]
+    Gone,
+    /// No answer in time.
+    #[error("sluice-loader did not answer in time")]
+    Late,
+}
+
+/// What came with the first message.
+pub struct Endowment {
+    /// Listening TCP sockets (IPv4, IPv6 loopback).
+    pub listeners: Vec<OwnedFd>,
+    /// Listening unix socket for `sluice`.
+    pub admin: OwnedFd,
+    /// Clock ticks per second, to compare start times of the kernel with those of /proc.
+    pub ticks_per_second: u64,
+}
+
+/// What the loader says by itself.
+pub enum News {
+    /// Tries that the kernel programs saw; to be acknowledged by [`LoaderLink::events_seen`].
+    Events(handover::Events),
+    /// Secrets by name; each descriptor to be read once.
+    Credentials(Vec<(String, OwnedFd)>),
+    /// Re-read the configuration and tell by [`LoaderLink::reloaded`].
+    Reload,
+    /// Finish and exit.
+    Stop,
+}
+
+enum Waiting {
+    Lineage(oneshot::Sender<Vec<Process>>),
+    Layers(oneshot::Sender<Layers>),
+}
+
+/// Questions to the loader; shared by all rooms.
+pub struct LoaderLink {
+    outgoing: mpsc::Sender<FromProxy>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    next: AtomicU64,
+    destinations: watch::Receiver<Vec<handover::Destination>>,
+}
+
+impl LoaderLink {
+    /// Receives the first message, answers it and starts the conversation.
+    ///
+    /// # Errors
+    /// [`LinkError`] for another version, missing descriptors, a broken socket.
+    pub async fn begin(
+        descriptor: OwnedFd,
+    ) -> Result<(Arc<Self>, Endowment, mpsc::Receiver<News>), LinkError> {
+        let socket = Socket::new(descriptor)?;
+        let (packet, descriptors) = socket.receive().await?.ok_or(LinkError::Gone)?;
+        let endowment = endowment(&packet, descriptors)?;
+        let ready = FromProxy { message: Some(from_proxy::Message::Ready(Ready { version: VERSION })) };
+        socket.send(&ready.encode_to_vec()).await?;
+
+        let (outgoing, queue) = mpsc::channel(1024);
+        // events wait here while audit is slow; the loader keeps what is not acknowledged
+        let (news, inbox) = mpsc::channel(64);
+        let (places, destinations) = watch::channel(Vec::new());
+        let link = Arc::new(Self {
+            outgoing,
+            waiting: Mutex::default(),
+            next: AtomicU64::new(1),
+            destinations,
+        });
+        let socket = Arc::new(socket);
+        tokio::spawn(write(Arc::clone(&socket), queue));
+        tokio::spawn(read(socket, Arc::clone(&link), news, places));
+        Ok((link, endowment, inbox))
+    }
+
+    /// The process behind `pid` and its ancestors up to pid 1; empty when it is gone or is another one by now.
+    /// `start_ns` from the origin record, or 0 where only the pid is known.
+    ///
+    /// # Errors
+    /// [`LinkError`]: then nothing is known, and nothing may be decided in the caller's favour.
+    pub async fn describe(&self, pid: u32, start_ns: u64) -> Result<Vec<Process>, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::Lineage(answer));
+        self.ask(request, from_proxy::Message::Describe(Describe { request, pid, start_ns }), wait, PATIENCE).await
+    }
+
+    /// Lets the loader send its canaries down every road and tell what became of them.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn layers(&self) -> Result<Layers, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::Layers(answer));
+        self.ask(request, from_proxy::Message::ProbeLayers(ProbeLayers { request }), wait, PROBE_PATIENCE).await
+    }
+
+    /// Events up to this sequence number are on record.
+    pub async fn events_seen(&self, up_to: u64) {
+        self.tell(from_proxy::Message::EventsSeen(EventsSeen { up_to })).await;
+    }
+
+    /// The answer to [`News::Reload`]: accepted, or why not.
+    pub async fn reloaded(&self, outcome: Result<(), String>) {
+        let (accepted, error) = match outcome {
+            Ok(()) => (true, String::new()),
+            Err(error) => (false, error),
+        };
+        self.tell(from_proxy::Message::Reloaded(Reloaded { accepted, error })).await;
+    }
+
+    /// What stands in the kernel's table of protected destinations.
+    pub fn destinations(&self) -> Vec<handover::Destination> {
+        self.destinations.borrow().clone()
+    }
+
+    fn expect(&self, waiting: Waiting) -> u64 {
+        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().insert(request, waiting);
+        request
+    }
+
+    async fn ask<T>(
+        &self,
+        request: u64,
+        message: from_proxy::Message,
+        wait: oneshot::Receiver<T>,
+        patience: Duration,
+    ) -> Result<T, LinkError> {
+        self.tell(message).await;
+        let answer = tokio::time::timeout(patience, wait).await;
+        if answer.is_err() {
+            self.waiting.lock().remove(&request);
+        }
+        answer.map_err(|_| LinkError::Late)?.map_err(|_| LinkError::Gone)
+    }
+
+    async fn tell(&self, message: from_proxy::Message) {
+        // the writer is gone only together with the loader, and then this process ends
+        let _ = self.outgoing.send(FromProxy { message: Some(message) }).await;
+    }
+
+    fn answer(&self, request: u64) -> Option<Waiting> {
+        self.waiting.lock().remove(&request)
+    }
+}
+
+fn endowment(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Endowment, LinkError> {
+    let Some(from_loader::Message::Hello(hello)) = decode(packet)? else {
+        return Err(LinkError::Protocol("the first message is no Hello".into()));
+    };
+    let Hello { version, abi_version, listeners, ticks_per_second, .. } = hello;
+    if version != VERSION || abi_version != sluice_abi::ABI_VERSION {
+        return Err(LinkError::Protocol(format!(
+            "hand-over version {version} and kernel ABI {abi_version}, but this sluiced speaks {VERSION} and {}: \
+             install loader and proxy of the same release",
+            sluice_abi::ABI_VERSION
+        )));
+    }
+    let mut descriptors = descriptors.into_iter();
+    let taken: Vec<OwnedFd> = descriptors.by_ref().take(listeners.len()).collect();
+    let (true, Some(admin), None) = (taken.len() == listeners.len(), descriptors.next(), descriptors.next()) else {
+        return Err(LinkError::Protocol("Hello came with another number of descriptors than it names".into()));
+    };
+    Ok(Endowment { listeners: taken, admin, ticks_per_second: u64::from(ticks_per_second.max(1)) })
+}
+
+fn decode(packet: &[u8]) -> Result<Option<from_loader::Message>, LinkError> {
+    FromLoader::decode(packet).map(|m| m.message).map_err(|e| LinkError::Protocol(e.to_string()))
+}
+
+async fn write(socket: Arc<Socket>, mut queue: mpsc::Receiver<FromProxy>) {
+    while let Some(message) = queue.recv().await {
+        if let Err(error) = socket.send(&message.encode_to_vec()).await {
+            tracing::error!(%error, "writing to sluice-loader failed");
+            return;
+        }
+    }
+}
+
+/// Ends when the loader does; dropping `news` then tells [`crate::app`].
+async fn read(
+    socket: Arc<Socket>,
+    link: Arc<LoaderLink>,
+    news: mpsc::Sender<News>,
+    places: watch::Sender<Vec<handover::Destination>>,
+) {
+    loop {
+        let (packet, descriptors) = match socket.receive().await {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!(%error, "reading from sluice-loader failed");
+                break;
+            }
+        };
+        let message = match decode(&packet) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(%error, "sluice-loader");
+                break;
+            }
+        };
+        let said = match message {
+            Some(from_loader::Message::Described(described)) => {
+                if let Some(Waiting::Lineage(answer)) = link.answer(described.request) {
+                    let _ = answer.send(described.lineage);
+                }
+                continue;
+            }
+            Some(from_loader::Message::Layers(layers)) => {
+                if let Some(Waiting::Layers(answer)) = link.answer(layers.request) {
+                    let _ = answer.send(layers);
+                }
+                continue;
+            }
+            Some(from_loader::Message::Destinations(list)) => {
+                places.send_replace(list.destinations);
+                continue;
+            }
+            Some(from_loader::Message::Credentials(credentials)) => {
+                if credentials.names.len() != descriptors.len() {
+                    tracing::error!("credentials came with another number of descriptors than names");
+                    break;
+                }
+                News::Credentials(credentials.names.into_iter().zip(descriptors).collect())
+            }
+            Some(from_loader::Message::Events(events)) => News::Events(events),
+            Some(from_loader::Message::Reload(_)) => News::Reload,
+            Some(from_loader::Message::Stop(_)) => News::Stop,
+            Some(from_loader::Message::Hello(_)) | None => {
+                tracing::error!("sluice-loader sent a message that has no place here");
+                break;
+            }
+        };
+        if news.send(said).await.is_err() {
+            break;
+        }
+    }
+    link.waiting.lock().clear();
+}
