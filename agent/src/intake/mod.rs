@@ -1,1 +1,149 @@
-//! intake
+//! Where connections enter: accepted sockets become [`Inbound`] with the kernel's word on where they came from.
+//!
+//! Enters: listeners of the loader. Leaves: [`Inbound`]. Must hold: no origin, no entry; a connection whose process
+//! can no longer be read is nobody's, and nobody gets in.
+
+pub mod link;
+pub mod socket;
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use sluice_abi::Origin;
+use sluice_api::common;
+use sluice_api::common::Process;
+use tokio::net::{TcpListener, TcpStream};
+
+use link::LoaderLink;
+
+/// A connection with its origin.
+pub struct Inbound {
+    /// The accepted socket, Nagle off.
+    pub stream: TcpStream,
+    /// Who connected and where to, from the connect hook.
+    pub origin: Origin,
+    /// The address that the client asked for.
+    pub destination: SocketAddr,
+    /// The process that connected, then its ancestors.
+    pub lineage: Vec<Process>,
+}
+
+/// Why an accepted socket does not become an [`Inbound`].
+#[derive(Debug, thiserror::Error)]
+pub enum NoEntry {
+    /// The kernel has no record: it came to the listener directly, not by a redirect.
+    #[error("the connection did not come by a redirect of the kernel")]
+    NoOrigin(#[source] io::Error),
+    /// The process ended, or its pid is another one's by now.
+    #[error("process {pid} (uid {uid}) ended before it could be read")]
+    ProcessGone {
+        /// Its pid.
+        pid: u32,
+        /// Its real uid.
+        uid: u32,
+    },
+    /// The loader did not answer.
+    #[error("the loader did not tell who is behind the connection")]
+    Loader(#[from] link::LinkError),
+}
+
+impl Inbound {
+    /// Asks the kernel and the loader who is behind an accepted socket.
+    ///
+    /// # Errors
+    /// [`NoEntry`]: the socket is to be closed.
+    pub async fn identify(stream: TcpStream, link: &LoaderLink) -> Result<Self, NoEntry> {
+        let origin = sluice_abi::user::origin(stream.as_fd()).map_err(NoEntry::NoOrigin)?;
+        // only a latency matter: a socket that refuses is still served
+        let _ = stream.set_nodelay(true);
+        let lineage = link.describe(origin.tgid, origin.start_ns).await?;
+        if lineage.is_empty() {
+            return Err(NoEntry::ProcessGone { pid: origin.tgid, uid: origin.uid });
+        }
+        Ok(Self { stream, destination: destination(&origin), origin, lineage })
+    }
+
+    /// The origin as it stands in recordings and events.
+    pub fn origin_message(&self) -> common::Origin {
+        let o = &self.origin;
+        let end = o.comm.iter().position(|b| *b == 0).unwrap_or(o.comm.len());
+        common::Origin {
+            address: self.destination.ip().to_string(),
+            port: u32::from(o.port),
+            pid: o.tgid,
+            start_ns: o.start_ns,
+            uid: o.uid,
+            sid: o.sid,
+            loginuid: o.loginuid,
+            cgroup: o.cgroup,
+            cookie: o.cookie,
+            comm: String::from_utf8_lossy(o.comm.get(..end).unwrap_or_default()).into_owned(),
+        }
+    }
+}
+
+/// The address asked for, IPv4 out of its mapped form.
+fn destination(origin: &Origin) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(origin.addr)).to_canonical(), origin.port)
+}
+
+/// Makes a listening socket of the loader one of the runtime's.
+///
+/// # Errors
+/// Where the descriptor is no listening TCP socket.
+pub fn listener(descriptor: OwnedFd) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Accepts until the task is dropped; each socket goes to `serve` in a task of its own. Running out of
+/// descriptors is waited out: those who wait in the backlog get in later, the others do not notice.
+pub async fn accept<F, W>(listener: TcpListener, serve: Arc<F>)
+where
+    F: Fn(TcpStream) -> W + Send + Sync + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_become_ipv4() {
+        let addr = std::net::Ipv4Addr::new(10, 0, 0, 5).to_ipv6_mapped().octets();
+        let origin = Origin {
+            version: 1,
+            family: 2,
+            addr,
+            port: 5432,
+            pad: 0,
+            tgid: 1,
+            tid: 1,
+            uid: 0,
+            sid: 0,
+            loginuid: 0,
+            start_ns: 0,
+            cgroup: 0,
+            netns: 0,
+            cookie: 0,
+            time_ns: 0,
+            comm: [0; 16],
+        };
+        assert_eq!(destination(&origin), "10.0.0.5:5432".parse().unwrap());
+    }
+}
