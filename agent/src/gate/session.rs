@@ -1,0 +1,413 @@
+//! One open session at the gate.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ring::digest::{Context as Digest, SHA256};
+use sluice_policy::{
+    Ask, Context, Decision, Feature, Obligations, Operation, Permission, Principal, Refusal, Resource, ResourceKind,
+};
+
+use super::approvals::{Request, State, Waiting};
+use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
+use crate::audit;
+use crate::identity::Verified;
+
+/// A cache of decisions larger than this is dropped: the statements of this session don't repeat.
+const MAX_CACHED: usize = 512;
+
+/// The right to do one operation, once.
+#[must_use]
+pub struct Permit {
+    rules: Arc<[String]>,
+    obligations: Arc<Obligations>,
+    /// Who granted it, where somebody had to.
+    approval: Option<String>,
+}
+
+impl Permit {
+    /// The rules that permitted it.
+    pub fn rules(&self) -> &[String] {
+        &self.rules
+    }
+
+    /// What has to be kept while it is done.
+    pub fn obligations(&self) -> &Obligations {
+        &self.obligations
+    }
+
+    /// The approval that was used up by it.
+    pub fn approval(&self) -> Option<&str> {
+        self.approval.as_deref()
+    }
+}
+
+/// What the gate says to an operation.
+#[must_use]
+pub enum Outcome {
+    /// Go on.
+    Permit(Permit),
+    /// Somebody else has to agree first.
+    Hold(Held),
+    /// No.
+    Refuse(Refusal),
+}
+
+/// An operation that waits for somebody else. Dropping it withdraws the request.
+#[must_use = "dropping it withdraws the request"]
+pub struct Held {
+    waiting: Waiting,
+    gate: Arc<Gate>,
+    registered: Arc<Registered>,
+    operation: Operation,
+    permission: Arc<CachedPermission>,
+    settled: bool,
+}
+
+struct CachedPermission {
+    rules: Arc<[String]>,
+    obligations: Arc<Obligations>,
+}
+
+/// What the decision on an operation depends on, as long as no policy looks at the clock.
+#[derive(Hash, PartialEq, Eq)]
+struct CacheKey {
+    kind: &'static str,
+    asks: Vec<(&'static str, Resource)>,
+    features: BTreeMap<&'static str, Feature>,
+}
+
+#[derive(Default)]
+struct Cache {
+    generation: u64,
+    permitted: HashMap<CacheKey, Arc<CachedPermission>>,
+}
+
+/// A session that policy has let in. Dropping it takes it out of the register.
+pub struct GatedSession {
+    gate: Arc<Gate>,
+    key: u64,
+    registered: Arc<Registered>,
+    known: Mutex<Arc<Known>>,
+    cache: Mutex<Cache>,
+}
+
+impl GatedSession {
+    pub(super) fn new(gate: Arc<Gate>, key: u64, registered: Arc<Registered>) -> Self {
+        let current = gate.current();
+        let known =
+            Known { generation: current.generation, subject: current.policy.subject(&registered.principal) };
+        Self { gate, key, registered, known: Mutex::new(Arc::new(known)), cache: Mutex::default() }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &str {
+        &self.registered.facts.session
+    }
+
+    /// Who it belongs to.
+    pub fn principal(&self) -> &Verified<Principal> {
+        &self.registered.principal
+    }
+
+    /// What is known of it.
+    pub fn facts(&self) -> &SessionFacts {
+        &self.registered.facts
+    }
+
+    /// Judges an operation. Whoever gets a [`Outcome::Permit`] may do that operation once.
+    pub fn judge(&self, operation: &Operation) -> Outcome {
+        if let Some(reason) = self.registered.end.borrow().as_ref() {
+            return Outcome::Refuse(ended(operation, reason));
+        }
+        match self.decide(operation) {
+            Ok(permission) if needs_nobody(&permission.obligations) => Outcome::Permit(Permit {
+                rules: Arc::clone(&permission.rules),
+                obligations: Arc::clone(&permission.obligations),
+                approval: None,
+            }),
+            Ok(permission) => self.hold(operation, permission),
+            Err(refusal) => {
+                if let Err(error) =
+                    self.gate.audit().record_now(&audit::refused(&self.registered.facts, self.principal(), operation, &refusal))
+                {
+                    tracing::error!(%error, "a refusal could not be written to the audit events");
+                }
+                Outcome::Refuse(refusal)
+            }
+        }
+    }
+
+    /// May values of this column be shown in clear?
+    pub fn may_unmask(&self, column: &Resource) -> bool {
+        let ask = Ask { action: "unmask", resource: column.clone() };
+        let current = self.gate.current();
+        let known = self.known(&current);
+        let decision = current.policy.may(&known.subject, &ask, &self.context());
+        // an unmasking with an approval has no place to wait in: it stays masked
+        matches!(decision, Decision::Permit(permission) if needs_nobody(&permission.obligations))
+    }
+
+    /// Changes when decisions that were kept have to be taken again.
+    pub fn generation(&self) -> u64 {
+        self.gate.generation()
+    }
+
+    /// Waits until the session has to end. Cancel safe.
+    pub async fn ended(&self) -> EndReason {
+        let mut end = self.registered.end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(EndReason::Shutdown),
+            // the sender lives in the register entry that `self` holds
+            Err(_) => EndReason::Shutdown,
+        }
+    }
+
+    /// Ends the session: its login has ended.
+    pub fn login_ended(&self, why: String) {
+        self.registered.end.send_replace(Some(EndReason::LoginEnded(why)));
+    }
+
+    pub(super) fn may_connect(&self) -> Decision {
+        let facts = &self.registered.facts;
+        let current = self.gate.current();
+        let known = self.known(&current);
+        current.policy.may(&known.subject, &connect_ask(&facts.target.name, &facts.database), &self.context())
+    }
+
+    fn context(&self) -> Context {
+        let mut context = self.registered.facts.context.clone();
+        context.now_s = super::now_us() / 1_000_000;
+        context
+    }
+
+    fn known(&self, current: &super::Current) -> Arc<Known> {
+        let mut known = self.known.lock();
+        if known.generation != current.generation {
+            let subject = current.policy.subject(&self.registered.principal);
+            *known = Arc::new(Known { generation: current.generation, subject });
+        }
+        Arc::clone(&known)
+    }
+
+    fn decide(&self, operation: &Operation) -> Result<Arc<CachedPermission>, Refusal> {
+        let current = self.gate.current();
+        let key = current.policy.timeless().then(|| CacheKey {
+            kind: operation.kind,
+            asks: operation.asks.iter().map(|a| (a.action, a.resource.clone())).collect(),
+            features: operation.features.clone(),
+        });
+        if let Some(found) = key.as_ref().and_then(|key| self.cached(current.generation, key)) {
+            return Ok(found);
+        }
+        let known = self.known(&current);
+        match current.policy.decide(&known.subject, operation, &self.context()) {
+            Decision::Permit(Permission { rules, obligations, .. }) => {
+                let found =
+                    Arc::new(CachedPermission { rules: rules.into(), obligations: Arc::new(obligations) });
+                if let Some(key) = key {
+                    let mut cache = self.cache.lock();
+                    if cache.permitted.len() >= MAX_CACHED {
+                        cache.permitted.clear();
+                    }
+                    cache.permitted.insert(key, Arc::clone(&found));
+                }
+                Ok(found)
+            }
+            Decision::Refuse(refusal) => Err(refusal),
+        }
+    }
+
+    fn cached(&self, generation: u64, key: &CacheKey) -> Option<Arc<CachedPermission>> {
+        let mut cache = self.cache.lock();
+        if cache.generation != generation {
+            cache.generation = generation;
+            cache.permitted.clear();
+        }
+        cache.permitted.get(key).cloned()
+    }
+
+    fn hold(&self, operation: &Operation, permission: Arc<CachedPermission>) -> Outcome {
+        let facts = &self.registered.facts;
+        let request = Request {
+            requester: self.principal().to_owned_principal(),
+            session: facts.session.clone(),
+            target: facts.target.name.clone(),
+            database: facts.database.clone(),
+            action: operation.kind.to_owned(),
+            text: operation.text.clone(),
+            parameters: operation.parameters.clone(),
+            rules: permission.rules.to_vec(),
+            approvals: permission.obligations.approvals.clone(),
+            digest: digest(facts, self.principal(), operation),
+            reason: String::new(),
+        };
+        let waiting = match self.gate.approvals().request(request) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                return Outcome::Refuse(refusal(operation, &permission.rules, error.to_string(), "`sluice approvals` lists them"));
+            }
+        };
+        let held = Held {
+            waiting,
+            gate: Arc::clone(&self.gate),
+            registered: Arc::clone(&self.registered),
+            operation: operation.clone(),
+            permission,
+            settled: false,
+        };
+        if let Err(error) = held.tell("requested") {
+            // nobody could tell afterwards who asked for what: closed
+            let why = format!("the request could not be written to the audit events: {error}");
+            return Outcome::Refuse(refusal(operation, &held.permission.rules, why, "ask the administrator of this host"));
+        }
+        Outcome::Hold(held)
+    }
+}
+
+impl Drop for GatedSession {
+    fn drop(&mut self) {
+        self.gate.release(self.key);
+    }
+}
+
+impl Held {
+    /// For `sluice approve`.
+    pub fn id(&self) -> &str {
+        self.waiting.id()
+    }
+
+    /// The rules that demand the approval.
+    pub fn rules(&self) -> &[String] {
+        &self.permission.rules
+    }
+
+    /// Who has to agree, in words: `1 of group "dba"`.
+    pub fn wanted(&self) -> String {
+        let approvals = self.permission.obligations.approvals.iter();
+        approvals.map(|r| format!("{} of group \"{}\"", r.count, r.group)).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Microseconds since 1970.
+    pub fn expires_us(&self) -> i64 {
+        self.waiting.expires_us()
+    }
+
+    /// Waits for the decision. Cancel safe; what was waited for is judged again, since the policy may have changed
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The refusal: denied, expired, or no longer permitted.
+    pub async fn wait(&mut self) -> Result<Permit, Refusal> {
+        let state = self.waiting.decided().await;
+        self.settled = true;
+        if state != State::Approved {
+            let _ = self.tell(state.name());
+            let by = self.waiting.message().map(|m| m.reason).filter(|r| !r.is_empty());
+            let why = match by {
+                Some(reason) => format!("the request for approval was {}: {reason}", state.name()),
+                None => format!("the request for approval was {}", state.name()),
+            };
+            return Err(refusal(&self.operation, &self.permission.rules, why, "type the statement again to ask again"));
+        }
+        let current = self.gate.current();
+        let subject = current.policy.subject(&self.registered.principal);
+        let mut context = self.registered.facts.context.clone();
+        context.now_s = super::now_us() / 1_000_000;
+        match current.policy.decide(&subject, &self.operation, &context) {
+            Decision::Permit(p) if p.obligations.approvals == self.permission.obligations.approvals => {}
+            Decision::Permit(_) => {
+                let why = "the policy has changed while the request waited".to_owned();
+                return Err(refusal(&self.operation, &self.permission.rules, why, "type the statement again"));
+            }
+            Decision::Refuse(refusal) => return Err(refusal),
+        }
+        if let Err(error) = self.tell("used") {
+            let why = format!("the approval could not be written to the audit events: {error}");
+            return Err(refusal(&self.operation, &self.permission.rules, why, "ask the administrator of this host"));
+        }
+        Ok(Permit {
+            rules: Arc::clone(&self.permission.rules),
+            obligations: Arc::clone(&self.permission.obligations),
+            approval: Some(self.id().to_owned()),
+        })
+    }
+
+    /// The people who have agreed.
+    pub fn approved_by(&self) -> Vec<sluice_api::common::Principal> {
+        self.waiting.message().map(|m| m.approved_by).unwrap_or_default()
+    }
+
+    fn tell(&self, state: &str) -> Result<(), audit::AuditError> {
+        let Some(approval) = self.waiting.message() else { return Ok(()) };
+        self.gate.audit().record_now(&audit::approval(&approval, state))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.settled {
+            let _ = self.tell("withdrawn");
+        }
+    }
+}
+
+fn needs_nobody(obligations: &Obligations) -> bool {
+    obligations.approvals.is_empty()
+}
+
+fn refusal(operation: &Operation, rules: &[String], message: String, hint: &str) -> Refusal {
+    Refusal {
+        rules: rules.to_vec(),
+        action: operation.asks.first().map(|a| a.action.to_owned()).unwrap_or_default(),
+        resource: String::new(),
+        message,
+        hint: hint.to_owned(),
+    }
+}
+
+fn ended(operation: &Operation, reason: &EndReason) -> Refusal {
+    refusal(operation, &["session-ended".to_owned()], reason.to_string(), "connect again")
+}
+
+/// Binds an approval to what was asked for. Each part goes in with its length, so that no two requests have the
+/// same bytes.
+fn digest(facts: &SessionFacts, who: &Principal, operation: &Operation) -> String {
+    let mut digest = Digest::new(&SHA256);
+    let mut add = |part: &str| {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    };
+    add(&who.issuer);
+    add(&who.subject);
+    add(&facts.session);
+    add(&facts.target.name);
+    add(&facts.target.upstream.user);
+    add(&facts.database);
+    add(operation.kind);
+    add(&operation.text);
+    add(&operation.understood);
+    for ask in &operation.asks {
+        add(ask.action);
+        add(resource_kind(ask.resource.kind));
+        ask.resource.path.iter().for_each(|p| add(p));
+    }
+    operation.parameters.iter().for_each(|p| add(p));
+    hex::encode(digest.finish())
+}
+
+fn resource_kind(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Host => "host",
+        ResourceKind::Target => "target",
+        ResourceKind::Database => "database",
+        ResourceKind::Schema => "schema",
+        ResourceKind::Table => "table",
+        ResourceKind::Column => "column",
+        ResourceKind::Function => "function",
+        ResourceKind::Command => "command",
+        ResourceKind::Path => "path",
+        ResourceKind::Forward => "forward",
+    }
+}
