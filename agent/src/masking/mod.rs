@@ -1,6 +1,22 @@
 //! Values in, what may be shown out: pure, no IO.
-use std::borrow::Cow;
+//!
+//! Enters: rows as the target sent them, and a plan with one [`ColumnPlan`] a column. Leaves: rows that may be shown.
+//! Must hold: a value of a classed column never leaves in clear, whatever its type or format; a row that can't be
+//! read is an error and not a row.
+//!
+//! * [`RowMask`]: rows of a result (DataRow), text and binary formats.
+//! * [`CopyMask`]: rows of COPY, text and CSV.
+//! * [`scrub`]: free text (error details, notices, notification payloads).
 
+mod copy;
+mod detect;
+mod row;
+mod show;
+
+pub use copy::{CopyFormat, CopyMask};
+pub use detect::{scrub, scrub_in_place};
+pub use row::{InvalidRow, RowMask};
+pub use show::MaskKey;
 pub use sluice_config::MaskKind;
 
 /// What happens to a column's values.
@@ -20,6 +36,27 @@ pub enum Treatment {
         derived: bool,
     },
 }
+
+impl Treatment {
+    /// The stricter of two witnesses' words on one column.
+    #[must_use]
+    pub fn strictest(self, other: Treatment) -> Treatment {
+        if self.rank() >= other.rank() { self } else { other }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Clear => 0,
+            Self::Detect => 1,
+            Self::Mask { kind: MaskKind::Partial, derived: false, .. } => 2,
+            Self::Mask { kind: MaskKind::Hash, derived: false, .. } => 3,
+            Self::Mask { kind: MaskKind::Redact, derived: false, .. } => 4,
+            Self::Mask { kind: MaskKind::Null, derived: false, .. } => 5,
+            Self::Mask { derived: true, .. } => 6,
+        }
+    }
+}
+
 /// What the mask of a row has to know about one column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnPlan {
@@ -29,8 +66,4 @@ pub struct ColumnPlan {
     pub type_oid: u32,
     /// The values come in the binary format.
     pub binary: bool,
-}
-/// Free text (error details, notices, notification payloads) with what the detectors recognise masked.
-pub fn scrub(text: &str) -> Cow<'_, str> {
-    Cow::Borrowed(text)
 }
