@@ -87,9 +87,10 @@ fn landlock(grounds: &Grounds) -> Result<&'static str, FenceError> {
         .map_err(fail)?
         .create()
         .map_err(fail)?;
-    for (paths, access) in
-        [(&grounds.read, AccessFs::from_read(abi)), (&grounds.write, AccessFs::from_all(abi) & !AccessFs::Execute)]
-    {
+    for (paths, access) in [
+        (&grounds.read, AccessFs::from_read(abi)),
+        (&grounds.write, AccessFs::from_all(abi) & !AccessFs::Execute),
+    ] {
         for path in paths {
             // what is not there can't be used either
             let Ok(descriptor) = PathFd::new(path) else { continue };
@@ -107,10 +108,20 @@ fn landlock(grounds: &Grounds) -> Result<&'static str, FenceError> {
 
 /// The places that every proxy needs beside its own directories.
 pub fn system_grounds() -> Vec<PathBuf> {
-    ["/etc", "/usr", "/lib", "/lib64", "/proc", "/dev/null", "/dev/urandom", "/sys/fs/cgroup", "/run/systemd/resolve"]
-        .iter()
-        .map(|p| Path::new(p).to_path_buf())
-        .collect()
+    [
+        "/etc",
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/dev/null",
+        "/dev/urandom",
+        "/sys/fs/cgroup",
+        "/run/systemd/resolve",
+    ]
+    .iter()
+    .map(|p| Path::new(p).to_path_buf())
+    .collect()
 }
 
 fn filter() -> Result<BpfProgram, FenceError> {
@@ -180,9 +191,21 @@ mod tests {
     fn the_filter_compiles_and_leaves_out_what_an_intruder_wants() {
         assert!(!filter().unwrap().is_empty());
         for refused in [
-            libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace, libc::SYS_bpf, libc::SYS_mount,
-            libc::SYS_setns, libc::SYS_unshare, libc::SYS_io_uring_setup, libc::SYS_pidfd_getfd, libc::SYS_listen,
-            libc::SYS_keyctl, libc::SYS_process_vm_readv, libc::SYS_memfd_create, libc::SYS_setuid, libc::SYS_fork,
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_ptrace,
+            libc::SYS_bpf,
+            libc::SYS_mount,
+            libc::SYS_setns,
+            libc::SYS_unshare,
+            libc::SYS_io_uring_setup,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_listen,
+            libc::SYS_keyctl,
+            libc::SYS_process_vm_readv,
+            libc::SYS_memfd_create,
+            libc::SYS_setuid,
+            libc::SYS_fork,
         ] {
             assert!(!CALLS.contains(&refused) && !LEGACY.contains(&refused), "{refused}");
         }

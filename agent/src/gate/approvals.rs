@@ -287,7 +287,8 @@ impl Drop for Waiting {
 impl Requests {
     fn forget(&mut self) {
         while self.order.len() >= REMEMBERED {
-            let oldest_over = self.order.iter().position(|id| self.by_id.get(id).is_none_or(|p| !is_waiting(p)));
+            let oldest_over =
+                self.order.iter().position(|id| self.by_id.get(id).is_none_or(|p| !is_waiting(p)));
             let Some(id) = oldest_over.and_then(|i| self.order.remove(i)) else { return };
             self.by_id.remove(&id);
         }

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sluice_config::Target;
-use sluice_policy::{Ask, Context, Decision, Operation, Policy, Principal, Refusal, Resource, ResourceKind, Subject};
+use sluice_policy::{
+    Ask, Context, Decision, Operation, Policy, Principal, Refusal, Resource, ResourceKind, Subject,
+};
 use tokio::sync::watch;
 
 use crate::audit::Audit;
@@ -82,7 +84,9 @@ impl std::fmt::Display for EndReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::LoginEnded(why) => write!(f, "your login has ended ({why})"),
-            Self::PolicyChanged(rule) => write!(f, "the policy has changed and no longer permits this session ({rule})"),
+            Self::PolicyChanged(rule) => {
+                write!(f, "the policy has changed and no longer permits this session ({rule})")
+            }
             Self::Killed(by) => write!(f, "{by} ended this session"),
             Self::Shutdown => write!(f, "Sluice is shutting down on this host"),
         }
@@ -160,7 +164,12 @@ impl Gate {
     }
 
     /// May this person approve on this target? Asked beside the group that the rule names.
-    pub fn may_approve(&self, principal: &Principal, request: &approvals::Request, context: &Context) -> Decision {
+    pub fn may_approve(
+        &self,
+        principal: &Principal,
+        request: &approvals::Request,
+        context: &Context,
+    ) -> Decision {
         let current = self.current.load();
         let resource = place(&request.target, &request.database);
         current.policy.may(&current.policy.subject(principal), &Ask { action: "approve", resource }, context)
@@ -203,7 +212,11 @@ impl Gate {
     }
 
     /// Ends open sessions that `which` picks; how many.
-    pub fn end_sessions(&self, reason: &EndReason, which: impl Fn(&SessionFacts, &Principal) -> bool) -> usize {
+    pub fn end_sessions(
+        &self,
+        reason: &EndReason,
+        which: impl Fn(&SessionFacts, &Principal) -> bool,
+    ) -> usize {
         let sessions = self.sessions.lock();
         let picked = sessions.values().filter(|s| which(&s.facts, &s.principal));
         picked.map(|s| s.end.send_replace(Some(reason.clone()))).count()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use ring::digest::{Context as Digest, SHA256};
 use sluice_policy::{
-    Ask, Context, Decision, Feature, Obligations, Operation, Permission, Principal, Refusal, Resource, ResourceKind,
+    Ask, Context, Decision, Feature, Obligations, Operation, Permission, Principal, Refusal, Resource,
+    ResourceKind,
 };
 
 use super::approvals::{Request, State, Waiting};
@@ -129,9 +130,12 @@ impl GatedSession {
             }),
             Ok(permission) => self.hold(operation, permission),
             Err(refusal) => {
-                if let Err(error) =
-                    self.gate.audit().record_now(&audit::refused(&self.registered.facts, self.principal(), operation, &refusal))
-                {
+                if let Err(error) = self.gate.audit().record_now(&audit::refused(
+                    &self.registered.facts,
+                    self.principal(),
+                    operation,
+                    &refusal,
+                )) {
                     tracing::error!(%error, "a refusal could not be written to the audit events");
                 }
                 Outcome::Refuse(refusal)
@@ -246,7 +250,12 @@ impl GatedSession {
         let waiting = match self.gate.approvals().request(request) {
             Ok(waiting) => waiting,
             Err(error) => {
-                return Outcome::Refuse(refusal(operation, &permission.rules, error.to_string(), "`sluice approvals` lists them"));
+                return Outcome::Refuse(refusal(
+                    operation,
+                    &permission.rules,
+                    error.to_string(),
+                    "`sluice approvals` lists them",
+                ));
             }
         };
         let held = Held {
@@ -260,7 +269,12 @@ impl GatedSession {
         if let Err(error) = held.tell("requested") {
             // nobody could tell afterwards who asked for what: closed
             let why = format!("the request could not be written to the audit events: {error}");
-            return Outcome::Refuse(refusal(operation, &held.permission.rules, why, "ask the administrator of this host"));
+            return Outcome::Refuse(refusal(
+                operation,
+                &held.permission.rules,
+                why,
+                "ask the administrator of this host",
+            ));
         }
         Outcome::Hold(held)
     }
@@ -309,7 +323,12 @@ impl Held {
                 Some(reason) => format!("the request for approval was {}: {reason}", state.name()),
                 None => format!("the request for approval was {}", state.name()),
             };
-            return Err(refusal(&self.operation, &self.permission.rules, why, "type the statement again to ask again"));
+            return Err(refusal(
+                &self.operation,
+                &self.permission.rules,
+                why,
+                "type the statement again to ask again",
+            ));
         }
         let current = self.gate.current();
         let subject = current.policy.subject(&self.registered.principal);
@@ -319,13 +338,23 @@ impl Held {
             Decision::Permit(p) if p.obligations.approvals == self.permission.obligations.approvals => {}
             Decision::Permit(_) => {
                 let why = "the policy has changed while the request waited".to_owned();
-                return Err(refusal(&self.operation, &self.permission.rules, why, "type the statement again"));
+                return Err(refusal(
+                    &self.operation,
+                    &self.permission.rules,
+                    why,
+                    "type the statement again",
+                ));
             }
             Decision::Refuse(refusal) => return Err(refusal),
         }
         if let Err(error) = self.tell("used") {
             let why = format!("the approval could not be written to the audit events: {error}");
-            return Err(refusal(&self.operation, &self.permission.rules, why, "ask the administrator of this host"));
+            return Err(refusal(
+                &self.operation,
+                &self.permission.rules,
+                why,
+                "ask the administrator of this host",
+            ));
         }
         Ok(Permit {
             rules: Arc::clone(&self.permission.rules),

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use sluice_api::common::Process;
 use sluice_api::handover::{
-    self, Describe, EventsSeen, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded, from_loader,
-    from_proxy,
+    self, Describe, EventsSeen, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded,
+    from_loader, from_proxy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -99,12 +99,8 @@ impl LoaderLink {
         // events wait here while audit is slow; the loader keeps what is not acknowledged
         let (news, inbox) = mpsc::channel(64);
         let (places, destinations) = watch::channel(Vec::new());
-        let link = Arc::new(Self {
-            outgoing,
-            waiting: Mutex::default(),
-            next: AtomicU64::new(1),
-            destinations,
-        });
+        let link =
+            Arc::new(Self { outgoing, waiting: Mutex::default(), next: AtomicU64::new(1), destinations });
         let socket = Arc::new(socket);
         tokio::spawn(write(Arc::clone(&socket), queue));
         tokio::spawn(read(socket, Arc::clone(&link), news, places));
@@ -119,7 +115,8 @@ impl LoaderLink {
     pub async fn describe(&self, pid: u32, start_ns: u64) -> Result<Vec<Process>, LinkError> {
         let (answer, wait) = oneshot::channel();
         let request = self.expect(Waiting::Lineage(answer));
-        self.ask(request, from_proxy::Message::Describe(Describe { request, pid, start_ns }), wait, PATIENCE).await
+        self.ask(request, from_proxy::Message::Describe(Describe { request, pid, start_ns }), wait, PATIENCE)
+            .await
     }
 
     /// Lets the loader send its canaries down every road and tell what became of them.
@@ -129,7 +126,8 @@ impl LoaderLink {
     pub async fn layers(&self) -> Result<Layers, LinkError> {
         let (answer, wait) = oneshot::channel();
         let request = self.expect(Waiting::Layers(answer));
-        self.ask(request, from_proxy::Message::ProbeLayers(ProbeLayers { request }), wait, PROBE_PATIENCE).await
+        self.ask(request, from_proxy::Message::ProbeLayers(ProbeLayers { request }), wait, PROBE_PATIENCE)
+            .await
     }
 
     /// Events up to this sequence number are on record.
@@ -196,8 +194,11 @@ fn endowment(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Endowment, Link
     }
     let mut descriptors = descriptors.into_iter();
     let taken: Vec<OwnedFd> = descriptors.by_ref().take(listeners.len()).collect();
-    let (true, Some(admin), None) = (taken.len() == listeners.len(), descriptors.next(), descriptors.next()) else {
-        return Err(LinkError::Protocol("Hello came with another number of descriptors than it names".into()));
+    let (true, Some(admin), None) = (taken.len() == listeners.len(), descriptors.next(), descriptors.next())
+    else {
+        return Err(LinkError::Protocol(
+            "Hello came with another number of descriptors than it names".into(),
+        ));
     };
     Ok(Endowment { listeners: taken, admin, ticks_per_second: u64::from(ticks_per_second.max(1)) })
 }

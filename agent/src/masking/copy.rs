@@ -141,7 +141,8 @@ impl CopyMask {
             let end = self.field_end(from);
             let field = from.get(..end).unwrap_or_default();
             rest = from.get(end + 1..);
-            let plan = self.plan.get(got).ok_or(InvalidRow::Columns { expected: self.plan.len(), got: got + 1 })?;
+            let plan =
+                self.plan.get(got).ok_or(InvalidRow::Columns { expected: self.plan.len(), got: got + 1 })?;
             if got > 0 {
                 out.push(self.delimiter());
             }
@@ -169,7 +170,11 @@ impl CopyMask {
                 }
             }
         }
-        if got == self.plan.len() { Ok(()) } else { Err(InvalidRow::Columns { expected: self.plan.len(), got }) }
+        if got == self.plan.len() {
+            Ok(())
+        } else {
+            Err(InvalidRow::Columns { expected: self.plan.len(), got })
+        }
     }
 
     fn delimiter(&self) -> u8 {
@@ -225,15 +230,14 @@ impl CopyMask {
                 }
             }
             CopyFormat::Csv { quote, escape, .. } => {
-                let Some(inner) =
-                    field.strip_prefix(&[quote]).and_then(|f| f.strip_suffix(&[quote]))
-                else {
+                let Some(inner) = field.strip_prefix(&[quote]).and_then(|f| f.strip_suffix(&[quote])) else {
                     value.extend_from_slice(field);
                     return;
                 };
                 let mut bytes = inner.iter().peekable();
                 while let Some(byte) = bytes.next() {
-                    if *byte == escape && bytes.peek().is_some_and(|next| **next == quote || **next == escape) {
+                    if *byte == escape && bytes.peek().is_some_and(|next| **next == quote || **next == escape)
+                    {
                         continue_with(&mut bytes, value);
                     } else {
                         value.push(*byte);

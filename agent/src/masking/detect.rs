@@ -215,7 +215,8 @@ fn iban(rest: &[u8]) -> Option<usize> {
 
 /// RFC 7519 in its compact form: three parts of base64url.
 fn jwt(rest: &[u8]) -> Option<usize> {
-    let part = |from: &[u8]| from.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
+    let part =
+        |from: &[u8]| from.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
     let head = part(rest);
     let body = part(rest.get(head + 1..).filter(|_| rest.get(head) == Some(&b'.'))?);
     let tail_at = head + 1 + body;
@@ -227,9 +228,8 @@ fn jwt(rest: &[u8]) -> Option<usize> {
 fn private_key(rest: &[u8]) -> Option<usize> {
     let line = rest.get(..64.min(rest.len()))?;
     memmem::find(line, b"PRIVATE KEY-----")?;
-    let end = memmem::find(rest, b"-----END ").and_then(|at| {
-        memmem::find(rest.get(at + 9..)?, b"-----").map(|more| at + 9 + more + 5)
-    });
+    let end = memmem::find(rest, b"-----END ")
+        .and_then(|at| memmem::find(rest.get(at + 9..)?, b"-----").map(|more| at + 9 + more + 5));
     Some(end.unwrap_or(rest.len()))
 }
 
@@ -270,8 +270,16 @@ mod tests {
     #[test]
     fn what_only_looks_like_it_stays() {
         for text in [
-            "user@localhost", "4111111111111112", "1234567812345670", "order 1000000000000000", "@", "a@b",
-            "DE00370400440532013000", "3.141592653589793238", "2026-11-24 09:00:00.123456", "AKIA",
+            "user@localhost",
+            "4111111111111112",
+            "1234567812345670",
+            "order 1000000000000000",
+            "@",
+            "a@b",
+            "DE00370400440532013000",
+            "3.141592653589793238",
+            "2026-11-24 09:00:00.123456",
+            "AKIA",
         ] {
             assert_eq!(scrub(text), text);
         }

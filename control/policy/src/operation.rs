@@ -99,7 +99,7 @@ impl Ask {
 }
 
 /// A fact about an operation that rules may look at as `context.NAME`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Feature {
     /// Yes or no.
     Bool(bool),

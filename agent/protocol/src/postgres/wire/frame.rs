@@ -194,8 +194,8 @@ impl<'a> Fields<'a> {
         if length == -1 {
             return Ok(None);
         }
-        let n = usize::try_from(length)
-            .map_err(|_| InvalidMessage::Value { what, value: i64::from(length) })?;
+        let n =
+            usize::try_from(length).map_err(|_| InvalidMessage::Value { what, value: i64::from(length) })?;
         self.bytes(n, what).map(Some)
     }
 
