@@ -1,1 +1,18 @@
-//! tests
+//! End-to-end: the real kernel, a real PostgreSQL, a real identity provider, real Unix users, and in the midst of them
+//! the binaries that users get.
+//!
+//! [`enclosure`] makes the room that everything happens in and sees to it that nothing of it is left; [`world`] furnishes
+//! it; [`terminal`] is a person at a keyboard; [`tour`] is what the README shows and the first end-to-end test at once;
+//! [`bench`] measures.
+
+pub mod bench;
+pub mod command;
+pub mod enclosure;
+pub mod failure;
+pub mod prober;
+pub mod stage;
+pub mod terminal;
+pub mod tour;
+pub mod world;
+
+pub use failure::{Context, Failure, Result};

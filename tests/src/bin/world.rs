@@ -1,0 +1,45 @@
+//! `cargo xtask demo` and `cargo xtask bench postgres` in the room: see [`sluice_tests::enclosure`].
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sluice_tests::enclosure::Room;
+use sluice_tests::{bench, tour};
+
+#[derive(Parser)]
+#[command(name = "sluice-world", about = "The tour and the benchmarks, in a room of which nothing is left")]
+struct Arguments {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Subcommand)]
+enum Act {
+    /// The tour: what people type and see, and whether each claim holds
+    Tour(tour::Options),
+    /// Benchmarks of the PostgreSQL road
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = Room::current().and_then(|room| match room {
+        None => {
+            let again: Vec<OsString> = std::env::args_os().skip(1).collect();
+            Room::run_again(&again).map(|status| status.success())
+        }
+        Some(room) => match arguments.act {
+            Act::Tour(options) => tour::run(room, &options),
+            Act::Bench(options) => bench::run(room, &options),
+        },
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! soon
+pub(super) fn run(_tour: &mut super::Tour) -> crate::Result<()> {
+    Ok(())
+}
