@@ -1,0 +1,28 @@
+//! Rows of a target: masked or an error, and a classed value never in clear.
+#![no_main]
+// the room alone, not the whole proxy: it is pure
+#[path = "../../../agent/src/masking/mod.rs"]
+mod masking;
+
+use libfuzzer_sys::fuzz_target;
+use masking::{ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, Treatment};
+
+fuzz_target!(|bytes: &[u8]| {
+    let key = MaskKey::new(&[1; 32]);
+    let classed = |kind| Treatment::Mask { kind, class: "pii.email".into(), derived: false };
+    let plan: Vec<ColumnPlan> = [Treatment::Detect, classed(MaskKind::Partial), classed(MaskKind::Redact)]
+        .into_iter()
+        .map(|treatment| ColumnPlan { treatment, type_oid: 25, binary: false })
+        .collect();
+    let mut out = Vec::new();
+    let _ = RowMask::new(plan.clone(), &key).data_row(bytes, &mut out);
+    for format in [
+        CopyFormat::Text { delimiter: b'\t', null: b"\\N".to_vec() },
+        CopyFormat::Csv { delimiter: b',', quote: b'"', escape: b'\\', null: Vec::new(), header: false },
+    ] {
+        let mut mask = CopyMask::new(format, plan.clone(), &key);
+        let mut out = Vec::new();
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let _ = mask.push(first, &mut out).and_then(|()| mask.push(second, &mut out)).and_then(|()| mask.finish(&mut out));
+    }
+});
