@@ -18,14 +18,14 @@ const INSTRUMENTATION: &[&str] = &[
 ];
 
 /// The targets, as in tests/fuzz/Cargo.toml.
-pub const TARGETS: &[&str] =
+pub(crate) const TARGETS: &[&str] =
     &["startup", "frontend", "backend", "sql", "recording", "config", "messages", "masking"];
 
 /// Runs every target for `seconds`, two at a time; the names of those that failed.
 ///
 /// # Errors
 /// In words, when the targets could not be built or started.
-pub fn run(root: &Path, seconds: u32, only: Option<&str>) -> Result<Vec<&'static str>, String> {
+pub(crate) fn run(root: &Path, seconds: u32, only: Option<&str>) -> Result<Vec<&'static str>, String> {
     let out = root.join("target/fuzz");
     let status = Command::new("cargo")
         .args(["build", "--release", "--quiet", "--target", &host()?, "--manifest-path"])
@@ -96,7 +96,8 @@ fn start(
 }
 
 fn host() -> Result<String, String> {
-    let output = Command::new("rustc").arg("-vV").output().map_err(|e| format!("rustc could not be started: {e}"))?;
+    let output =
+        Command::new("rustc").arg("-vV").output().map_err(|e| format!("rustc could not be started: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find_map(|l| l.strip_prefix("host: "));
     line.map(str::to_owned).ok_or_else(|| "rustc -vV names no host".to_owned())

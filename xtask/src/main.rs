@@ -1,2 +1,61 @@
-//! entry
-fn main() {}
+//! What a developer types: `cargo xtask check | build | test | demo | bench | fuzz`. One file a command.
+
+mod arrows;
+mod bench;
+mod build;
+mod check;
+mod demo;
+mod fuzz;
+mod prerequisites;
+mod shell;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Builds, tests, shows and measures Sluice",
+    arg_required_else_help = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, lints, who may import whom, and how many dependencies each crate may have
+    Check,
+    /// Everything that is installed: sluice, sluiced, sluice-loader and the kernel programs
+    Build(build::Options),
+    /// Everything that CI runs
+    Test(test::Options),
+    /// The tour, with a real PostgreSQL, a real identity provider and real users, on a cgroup of its own
+    Demo(demo::Options),
+    /// Measures; ratios against a direct connection and against pgbouncer
+    Bench(bench::Options),
+    /// Runs the fuzz targets of tests/fuzz
+    Fuzz(test::FuzzOptions),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Check => check::run(),
+        Command::Build(options) => build::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => test::fuzz(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            anstream::eprintln!("{}xtask: {message}{}", shell::BAD.render(), shell::BAD.render_reset());
+            ExitCode::FAILURE
+        }
+    }
+}

