@@ -1,0 +1,151 @@
+//! The events by kind. No secret and no masked value ever stands in one.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use sluice_api::common::{Origin, Process};
+use sluice_api::{admin, handover};
+use sluice_policy::{Operation, Principal, Refusal};
+
+use super::Event;
+use crate::gate::SessionFacts;
+use crate::identity::{BoundLogin, Login, LoginError};
+
+/// A statement in an event is cut after this; the whole stands in the recording.
+const MAX_TEXT: usize = 2000;
+
+fn event(class: &'static str, activity: &str, severity: &'static str, fields: Value) -> Event {
+    let fields = match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    Event { class, activity: activity.to_owned(), severity, fields }
+}
+
+fn person(who: &Principal) -> Value {
+    json!({"subject": who.subject, "issuer": who.issuer, "name": who.name, "service": who.service})
+}
+
+fn process(lineage: &[Process]) -> Value {
+    let Some(p) = lineage.first() else { return Value::Null };
+    let ancestors: Vec<_> = lineage.iter().skip(1).map(|a| format!("{}[{}]", a.exe, a.pid)).collect();
+    json!({"pid": p.pid, "uid": p.uid, "user": p.user, "loginuid": p.loginuid, "session": p.sid, "tty": p.tty,
+           "exe": p.exe, "arguments": p.arguments, "cgroup": p.cgroup, "ancestors": ancestors})
+}
+
+fn origin(o: &Origin) -> Value {
+    json!({"address": o.address, "port": o.port, "pid": o.pid, "uid": o.uid, "loginuid": o.loginuid,
+           "comm": o.comm})
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
+/// Somebody has logged in and the login is bound.
+pub fn logged_in(login: &BoundLogin, lineage: &[Process]) -> Event {
+    let fields = json!({"actor": person(login.principal()), "how": login.login.how, "process": process(lineage),
+                        "bound_to": login.bound_to()});
+    event("login", "bound", "info", fields)
+}
+
+/// Somebody has logged in for one connection.
+pub fn connection_login(login: &Login, lineage: &[Process]) -> Event {
+    let fields = json!({"actor": person(&login.principal), "how": login.how, "process": process(lineage)});
+    event("login", "connection", "info", fields)
+}
+
+/// Somebody tried to log in.
+pub fn login_failed(failure: &LoginError, lineage: &[Process]) -> Event {
+    let cause = std::error::Error::source(failure).map(ToString::to_string);
+    let class = if matches!(failure, LoginError::Provider(_)) { "provider" } else { "login" };
+    event(class, "failed", "warning", json!({"why": failure.to_string(), "cause": cause, "process": process(lineage)}))
+}
+
+/// A login was ended by its person.
+pub fn logged_out(login: &BoundLogin, lineage: &[Process]) -> Event {
+    event("login", "ended", "info", json!({"actor": person(login.principal()), "process": process(lineage)}))
+}
+
+/// A session was let in.
+pub fn session_opened(facts: &SessionFacts, who: &Principal, from: &Origin, lineage: &[Process]) -> Event {
+    let fields = json!({"actor": person(who), "session": facts.session, "target": facts.target.name,
+                        "database": facts.database, "origin": origin(from), "process": process(lineage)});
+    event("session", "opened", "info", fields)
+}
+
+/// A session has ended.
+pub fn session_closed(facts: &SessionFacts, who: &Principal, reason: &str) -> Event {
+    let fields = json!({"actor": person(who), "session": facts.session, "target": facts.target.name,
+                        "database": facts.database, "why": reason});
+    event("session", "closed", "info", fields)
+}
+
+/// A connection was not let in.
+pub fn session_refused(target: &str, who: Option<&Principal>, why: &str, lineage: &[Process]) -> Event {
+    let fields = json!({"actor": who.map(person), "target": target, "why": why, "process": process(lineage)});
+    event("session", "refused", "warning", fields)
+}
+
+/// The gate said no.
+pub fn refused(facts: &SessionFacts, who: &Principal, operation: &Operation, refusal: &Refusal) -> Event {
+    let fields = json!({"actor": person(who), "session": facts.session, "target": facts.target.name,
+                        "database": facts.database, "rules": refusal.rules, "action": refusal.action,
+                        "resource": refusal.resource, "kind": operation.kind, "text": cut(&operation.text)});
+    event("decision", "refused", "notice", fields)
+}
+
+/// A request for approval, and what became of it.
+pub fn approval(approval: &admin::Approval, state: &str) -> Event {
+    let name = |p: &sluice_api::common::Principal| json!({"subject": p.subject, "name": p.name});
+    let by: Vec<_> = approval.approved_by.iter().map(name).collect();
+    let fields = json!({"actor": approval.requester.as_ref().map(name), "id": approval.id,
+                        "session": approval.session, "target": approval.target, "database": approval.database,
+                        "rule": approval.rule, "approved_by": by, "digest": approval.digest,
+                        "reason": approval.reason, "text": cut(&approval.text)});
+    event("approval", state, "notice", fields)
+}
+
+/// Somebody decided on a request, or tried to.
+pub fn decision_tried(id: &str, who: &Principal, approve: bool, outcome: &str) -> Event {
+    let wanted = if approve { "approve" } else { "deny" };
+    event("approval", "decision", "notice", json!({"actor": person(who), "id": id, "wanted": wanted, "outcome": outcome}))
+}
+
+/// The kernel saw a try on a road of its own. A redirect is the ordinary way in and no alarm.
+pub fn kernel(seen: &handover::KernelEvent) -> Event {
+    let severity = if seen.verdict == "redirected" { "info" } else { "warning" };
+    let fields = json!({"road": seen.road, "target": seen.target, "seen_us": seen.time_us, "lost_before": seen.dropped,
+                        "origin": seen.origin.as_ref().map(origin), "process": process(&seen.lineage)});
+    event("bypass", &seen.verdict, severity, fields)
+}
+
+/// Configuration and policy were read again.
+pub fn reloaded(config: &Path, policy: &str) -> Event {
+    event("config", "accepted", "notice", json!({"config": config, "policy": policy}))
+}
+
+/// They were not accepted; the old ones stay.
+pub fn reload_rejected(config: &Path, error: &str) -> Event {
+    event("config", "rejected", "warning", json!({"config": config, "error": cut(error)}))
+}
+
+/// The recorder can't keep what passes.
+pub fn recorder_failed(session: &str, error: &str) -> Event {
+    event("recorder", "failed", "error", json!({"session": session, "error": error}))
+}
+
+/// A recording was found changed, or closed after a crash.
+pub fn recording_found(what: &str, session: &str) -> Event {
+    event("recorder", what, "warning", json!({"session": session}))
+}
+
+/// A target could not be reached or did not prove who it is.
+pub fn upstream_failed(target: &str, why: &str) -> Event {
+    event("upstream", "failed", "error", json!({"target": target, "why": why}))
+}
+
+/// Somebody read what others did.
+pub fn looked_at(what: &str, which: &str, who: &Principal) -> Event {
+    event("session", what, "notice", json!({"actor": person(who), "which": which}))
+}
