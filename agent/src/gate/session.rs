@@ -143,6 +143,12 @@ impl GatedSession {
         }
     }
 
+    /// Whether [`GatedSession::judge`] would refuse: nothing is filed and no event is written. A permit is no part of
+    /// the answer.
+    pub fn would_refuse(&self, operation: &Operation) -> bool {
+        self.registered.end.borrow().is_some() || self.decide(operation).is_err()
+    }
+
     /// May values of this column be shown in clear?
     pub fn may_unmask(&self, column: &Resource) -> bool {
         let ask = Ask { action: "unmask", resource: column.clone() };

@@ -60,7 +60,11 @@ pub struct Cancel {
 impl Cancel {
     /// `upstream` sends the session's CancelRequest to the target, without blocking.
     pub fn new(upstream: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { holds: AtomicBool::new(false), withdrawn: Notify::new(), upstream: Box::new(upstream) })
+        Arc::new(Self {
+            holds: AtomicBool::new(false),
+            withdrawn: Notify::new(),
+            upstream: Box::new(upstream),
+        })
     }
 
     /// For the listener, once the key has proven to be that of this session.

@@ -86,6 +86,8 @@ pub struct Session<S, P, O> {
     skipping: bool,
     /// The server waits for CopyData, and the client has not ended it: Sync and Flush are ignored there.
     copy_open: bool,
+    /// Messages of the extended protocol were sent since the last Sync or Query: an implicit transaction may be open.
+    segment_open: bool,
 }
 
 impl<S: Clone, P: Clone, O> Default for Session<S, P, O> {
@@ -97,6 +99,7 @@ impl<S: Clone, P: Clone, O> Default for Session<S, P, O> {
             status: TransactionStatus::Idle,
             skipping: false,
             copy_open: false,
+            segment_open: false,
         }
     }
 }
@@ -129,6 +132,17 @@ impl<S: Clone, P: Clone, O> Session<S, P, O> {
         })
     }
 
+    /// A pipeline has begun that no Sync has ended, whether its answers have come or not: what it did is not
+    /// committed, and a Sync or Query of our own would commit it.
+    pub fn segment_open(&self) -> bool {
+        self.segment_open
+    }
+
+    /// What is owed, the next answer's first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry<S, P, O>> {
+        self.queue.iter()
+    }
+
     /// The server ignores what comes, up to a Sync.
     pub fn skipping(&self) -> bool {
         self.skipping
@@ -138,6 +152,7 @@ impl<S: Clone, P: Clone, O> Session<S, P, O> {
 
     /// Notes a message that was sent to the server. Not for Sync, CopyDone and CopyFail.
     pub fn sent(&mut self, entry: Entry<S, P, O>) {
+        self.segment_open = !matches!(entry.owed, Owed::Query(_) | Owed::Function(_));
         self.queue.push_back(entry);
     }
 
@@ -145,6 +160,7 @@ impl<S: Clone, P: Clone, O> Session<S, P, O> {
     pub fn sent_sync(&mut self, own: bool) {
         if !self.copy_open {
             self.skipping = false;
+            self.segment_open = false;
             self.queue.push_back(Entry { owed: Owed::Sync, own, instead: None });
         }
     }
@@ -288,7 +304,10 @@ impl<S: Clone, P: Clone, O> Session<S, P, O> {
     pub fn failed(&mut self) -> Vec<Entry<S, P, O>> {
         self.copy_open = false;
         let mut fallen = Vec::new();
-        if matches!(self.front().map(|e| &e.owed), None | Some(Owed::Query(_) | Owed::Function(_) | Owed::Sync)) {
+        if matches!(
+            self.front().map(|e| &e.owed),
+            None | Some(Owed::Query(_) | Owed::Function(_) | Owed::Sync)
+        ) {
             return fallen;
         }
         while let Some(entry) = self.queue.pop_front() {

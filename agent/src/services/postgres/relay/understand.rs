@@ -1,0 +1,495 @@
+//! From a message to permits: what its statements do, what the gate says to each.
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluice_api::record;
+use sluice_policy::{Ask, Operation, Refusal, Resource, ResourceKind};
+use sluice_protocol::postgres::sql::{Access, Analysis, Effects, Kind, Outputs, Statement, TransactionAct};
+use sluice_protocol::postgres::wire::back::TransactionStatus;
+use sluice_protocol::postgres::wire::{Report, report::code, session::Lookup};
+
+use super::Tape;
+use super::execution::{After, Portal, Prepared, Run, Understood};
+use super::machine::{Granted, Holding, Machine, Pause};
+use crate::gate::{Outcome, Permit};
+use crate::services::postgres::catalogue::MAX_AGE;
+
+/// A recorded text or parameter is cut at this many bytes.
+const MAX_RECORDED: usize = 1 << 20;
+
+/// One statement that wants to run.
+pub(super) struct Wish {
+    pub(super) understood: Understood,
+    pub(super) text: Arc<str>,
+    pub(super) parameters: Vec<String>,
+    /// Run as a portal: PREPARE and DECLARE have made their names before.
+    pub(super) portal: Option<Arc<Portal>>,
+}
+
+/// What came of judging a message.
+pub(super) enum Judged {
+    /// All of it may run, now.
+    Permitted(Vec<Run>),
+    /// The machine has paused; the message is to be looked at again.
+    Wait,
+    /// Nothing of it may run.
+    Refused(Report<'static>),
+}
+
+/// What a statement refers to by name.
+enum Inner {
+    None,
+    /// Judged with it.
+    Prepared(Understood),
+    /// Judged when it was declared, and again when the policy has changed.
+    Cursor(Understood, bool),
+    Unknown,
+    Wait,
+}
+
+impl<R: Tape> Machine<R> {
+    /// Whether statements can be judged now: the path, the names and the definitions are known. Otherwise the
+    /// machine has paused.
+    pub(super) fn ready(&mut self) -> bool {
+        if self.granted.is_some() {
+            // it was, when the message was held; nothing has moved since
+            return true;
+        }
+        if self.barrier {
+            if !self.session.settled() {
+                self.wait_for(Pause::Answers);
+                return false;
+            }
+            self.barrier = false;
+        }
+        if self.path_old && self.session.status() != TransactionStatus::Failed {
+            if self.session.settled() {
+                self.probe();
+            } else {
+                self.wait_for(Pause::Answers);
+            }
+            return false;
+        }
+        let committed = self.session.status() == TransactionStatus::Idle && !self.session.segment_open();
+        if self.catalogue_old && committed && !self.catalogue_fresh {
+            let old = self.catalogue.generation();
+            self.wait_for(Pause::Catalogue(Some(old)));
+            return false;
+        }
+        if self.catalogue_read.elapsed() > MAX_AGE {
+            self.wait_for(Pause::Catalogue(None));
+            return false;
+        }
+        true
+    }
+
+    /// Looks at a text. `None`: the machine has paused to read the catalogue again.
+    pub(super) fn analyse(&mut self, text: &str) -> Option<Arc<Analysis>> {
+        let analysis = self.verdicts.analyse(text, &self.catalogue, &self.path, &mut self.key);
+        let stale = analysis.statements.iter().any(|s| s.stale);
+        if stale && !self.catalogue_fresh && self.granted.is_none() {
+            let old = self.catalogue.generation();
+            self.wait_for(Pause::Catalogue(Some(old)));
+            return None;
+        }
+        Some(analysis)
+    }
+
+    /// Judges all statements of a message, and all of them or none may run.
+    pub(super) fn judge(&mut self, wishes: &[Wish]) -> Judged {
+        let mut granted = match self.granted.take() {
+            Some(Err(report)) => return Judged::Refused(report),
+            Some(Ok(granted)) => granted,
+            None => Vec::new(),
+        };
+        let mut runs = Vec::with_capacity(wishes.len());
+        let mut held = Vec::new();
+        let mut tainted = self.tainted;
+        for (index, wish) in wishes.iter().enumerate() {
+            let Some(statement) = wish.understood.statement() else { continue };
+            if index + 1 < wishes.len() && self.moves_path(statement) {
+                return Judged::Refused(alone());
+            }
+            let inner = self.inner(wish, wishes.get(..index).unwrap_or_default());
+            if matches!(inner, Inner::Wait) {
+                self.wait_for(Pause::Answers);
+                return Judged::Wait;
+            }
+            let operation = self.asked(wish, statement, &inner, tainted);
+            tainted |= statement.taints;
+            if let Some(report) = self.unmaskable_copy(wish, statement) {
+                return Judged::Refused(report);
+            }
+            let (number, permit) = match take(&mut granted, index) {
+                Some(Granted { operation, permit, .. }) => (operation, permit),
+                None => match self.gated.judge(&operation) {
+                    Outcome::Permit(permit) => {
+                        let number = self.operation();
+                        self.record(number, wish, statement, "permit", permit.rules(), "");
+                        (number, permit)
+                    }
+                    Outcome::Hold(waiting) => {
+                        let number = self.operation();
+                        self.record(number, wish, statement, "hold", waiting.rules(), "");
+                        self.announce(number, &operation, &waiting);
+                        held.push(Holding { index, operation: number, held: waiting });
+                        continue;
+                    }
+                    Outcome::Refuse(refusal) => {
+                        let number = self.operation();
+                        self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message);
+                        return Judged::Refused(refused(&refusal, &operation));
+                    }
+                },
+            };
+            runs.push(self.run(number, wish, statement, inner, &permit));
+        }
+        if held.is_empty() {
+            return Judged::Permitted(runs);
+        }
+        // What has been permitted beside it is judged again when the message runs.
+        self.wait_for(Pause::Held(held));
+        Judged::Wait
+    }
+
+    /// Refuses a Parse whose statement would be refused when it runs: the target need not even plan it.
+    pub(super) fn refused_early(&mut self, wish: &Wish) -> Option<Report<'static>> {
+        let statement = wish.understood.statement()?;
+        if matches!(statement.kind, Kind::Execute { .. } | Kind::Fetch { .. } | Kind::ExplainExecute { .. }) {
+            return None;
+        }
+        let operation = self.asked(wish, statement, &Inner::None, self.tainted);
+        if !self.gated.would_refuse(&operation) {
+            return self.unmaskable_copy(wish, statement);
+        }
+        match self.gated.judge(&operation) {
+            Outcome::Refuse(refusal) => {
+                let number = self.operation();
+                self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message);
+                Some(refused(&refusal, &operation))
+            }
+            // the policy has changed in between
+            Outcome::Permit(_) | Outcome::Hold(_) => None,
+        }
+    }
+
+    fn asked(&self, wish: &Wish, statement: &Statement, inner: &Inner, tainted: bool) -> Operation {
+        let facts = self.gated.facts();
+        let place = (facts.target.name.as_str(), facts.database.as_str());
+        let mut operation = statement.operation(&self.catalogue, place, &wish.text, wish.parameters.clone());
+        let unknown = || Ask::new("unknown", Resource::new(ResourceKind::Database, [place.0, place.1]));
+        match inner {
+            Inner::Prepared(understood) | Inner::Cursor(understood, true) => {
+                if let Some(inner) = understood.statement() {
+                    operation.asks.extend(inner.asks(&self.catalogue, place.0, place.1));
+                    operation.features = inner.features();
+                    operation.understood.push_str("; ");
+                    operation.understood.push_str(&inner.understood(&self.catalogue));
+                }
+            }
+            Inner::Unknown => operation.asks.push(unknown()),
+            Inner::None | Inner::Cursor(_, false) | Inner::Wait => {}
+        }
+        if matches!(statement.kind, Kind::CreateAsExecute { .. }) {
+            operation.asks.push(unknown());
+        }
+        if tainted && !matches!(statement.kind, Kind::Transaction(_)) {
+            operation.asks.push(unknown());
+            operation.understood.push_str("; definitions were changed in this transaction");
+        }
+        operation.asks.sort();
+        operation.asks.dedup();
+        operation
+    }
+
+    /// What EXECUTE and FETCH refer to; names that an earlier statement of the same text makes come first.
+    fn inner(&mut self, wish: &Wish, before: &[Wish]) -> Inner {
+        let Some(statement) = wish.understood.statement() else { return Inner::None };
+        match &statement.kind {
+            Kind::Execute { name } | Kind::ExplainExecute { name, .. } | Kind::CreateAsExecute { name } => {
+                let name = name.clone();
+                self.inner_statement(&name, before)
+            }
+            Kind::Fetch { name, .. } => {
+                let name = name.clone();
+                self.inner_cursor(&name, before)
+            }
+            _ => Inner::None,
+        }
+    }
+
+    fn inner_statement(&mut self, name: &str, before: &[Wish]) -> Inner {
+        for earlier in before.iter().rev() {
+            match earlier.understood.statement().map(|s| &s.kind) {
+                Some(Kind::Prepare { name: n }) if n == name => {
+                    return Inner::Prepared(earlier.understood.clone());
+                }
+                Some(Kind::Deallocate { name: n }) if n.as_ref().is_none_or(|n| n == name) => {
+                    return Inner::Unknown;
+                }
+                Some(Kind::Discard { .. }) => return Inner::Unknown,
+                _ => {}
+            }
+        }
+        match self.session.statement(name) {
+            Lookup::Wait => Inner::Wait,
+            Lookup::Unknown => Inner::Unknown,
+            Lookup::Known(prepared) => {
+                let analysis =
+                    self.verdicts.analyse(&prepared.text, &self.catalogue, &self.path, &mut self.key);
+                if analysis.statements.len() == 1 {
+                    Inner::Prepared(Understood { analysis, index: 0 })
+                } else {
+                    Inner::Unknown
+                }
+            }
+        }
+    }
+
+    fn inner_cursor(&mut self, name: &str, before: &[Wish]) -> Inner {
+        for earlier in before.iter().rev() {
+            match earlier.understood.statement().map(|s| &s.kind) {
+                Some(Kind::Declare { name: n, .. }) if n == name => {
+                    return Inner::Cursor(earlier.understood.clone(), false);
+                }
+                Some(Kind::Close { name: n }) if n.as_ref().is_none_or(|n| n == name) => {
+                    return Inner::Unknown;
+                }
+                Some(Kind::Discard { .. }) => return Inner::Unknown,
+                _ => {}
+            }
+        }
+        match self.session.portal(name) {
+            Lookup::Wait => Inner::Wait,
+            Lookup::Unknown => Inner::Unknown,
+            Lookup::Known(portal) => match portal.understood.clone() {
+                None => Inner::Unknown,
+                Some(understood) => {
+                    let generation = portal.started.lock().map(|(_, generation)| generation);
+                    Inner::Cursor(understood, generation != Some(self.gated.generation()))
+                }
+            },
+        }
+    }
+
+    fn run(&mut self, number: u64, wish: &Wish, statement: &Statement, inner: Inner, permit: &Permit) -> Run {
+        let obligations = permit.obligations();
+        self.strict |= obligations.record_strict;
+        let after = self.after(wish, statement, number);
+        self.barrier |= !after.is_empty() || statement.effects.contains(Effects::SESSION);
+        let sensitive = self.sensitive(statement)
+            || matches!(&inner, Inner::Prepared(u) | Inner::Cursor(u, _) if u.statement().is_none_or(|s| self.sensitive(s)))
+            || matches!(inner, Inner::Unknown);
+        let outputs = match inner {
+            Inner::None => Some(wish.understood.clone()),
+            Inner::Prepared(understood) if matches!(statement.kind, Kind::Execute { .. }) => Some(understood),
+            Inner::Cursor(understood, _) => Some(understood),
+            Inner::Prepared(_) => Some(wish.understood.clone()),
+            Inner::Unknown | Inner::Wait => None,
+        };
+        Run {
+            operation: number,
+            outputs,
+            started: Instant::now(),
+            rows: 0,
+            max_rows: obligations.max_rows,
+            limited_by: if obligations.max_rows.is_some() {
+                permit.rules().join(", ")
+            } else {
+                String::new()
+            },
+            strict: obligations.record_strict,
+            sensitive,
+            copy_to: match &statement.kind {
+                Kind::CopyTo(format) => Some(format.clone()),
+                _ => None,
+            },
+            after,
+            portal: wish.portal.clone(),
+            described: false,
+        }
+    }
+
+    fn after(&self, wish: &Wish, statement: &Statement, number: u64) -> Vec<After> {
+        let mut after = Vec::new();
+        if wish.portal.as_ref().is_none_or(|p| !p.prepared.by_sql && !p.cursor) {
+            match &statement.kind {
+                Kind::Prepare { name } => {
+                    let prepared =
+                        Prepared { text: wish.text.as_ref().into(), by_sql: true, shape: Default::default() };
+                    after.push(After::Prepared(name.clone(), Arc::new(prepared)));
+                }
+                Kind::Declare { name, hold, .. } => {
+                    let portal = Portal {
+                        prepared: Arc::default(),
+                        understood: Some(wish.understood.clone()),
+                        parameters: wish.parameters.clone(),
+                        results: Default::default(),
+                        shape: Default::default(),
+                        started: parking_lot::Mutex::new(Some((number, self.gated.generation()))),
+                        hold: *hold,
+                        cursor: true,
+                    };
+                    after.push(After::Declared(name.clone(), Arc::new(portal)));
+                }
+                Kind::Deallocate { name } => after.push(After::Deallocated(name.clone())),
+                Kind::Close { name } => after.push(After::Closed(name.clone())),
+                Kind::Discard { all: true } => after.extend([After::Deallocated(None), After::Closed(None)]),
+                _ => {}
+            }
+        }
+        if self.moves_path(statement) {
+            after.push(After::Path);
+        }
+        if statement.changes_catalogue || statement.effects.contains(Effects::UNKNOWN) {
+            after.push(After::Catalogue);
+        }
+        if statement.taints || statement.effects.contains(Effects::UNKNOWN) {
+            after.push(After::Taint);
+        }
+        after
+    }
+
+    /// Whether names may mean something else after it.
+    fn moves_path(&self, statement: &Statement) -> bool {
+        let by_setting =
+            |name: &str| matches!(name, "search_path" | "role" | "session_authorization" | "all");
+        match &statement.kind {
+            Kind::Discard { all: true } => true,
+            Kind::Set if statement.sets.is_empty() => true,
+            Kind::Transaction(
+                TransactionAct::Commit { .. }
+                | TransactionAct::Rollback { .. }
+                | TransactionAct::RollbackTo(_)
+                | TransactionAct::TwoPhase,
+            ) => self.path_in_transaction,
+            _ => {
+                statement.effects.contains(Effects::UNKNOWN)
+                    || statement.sets.iter().any(|s| by_setting(&s.name))
+            }
+        }
+    }
+
+    /// Whether errors and notices of it may quote values of classed columns.
+    fn sensitive(&self, statement: &Statement) -> bool {
+        if !self.catalogue.has_classes() {
+            return false;
+        }
+        let classed = |oid: Option<u32>| {
+            oid.and_then(|oid| self.catalogue.relation_by_oid(oid))
+                .is_none_or(|r| r.definition.is_some() || r.columns.iter().any(|c| c.class.is_some()))
+        };
+        statement.effects.contains(Effects::UNKNOWN)
+            || !statement.functions.is_empty()
+            || match &statement.outputs {
+                Outputs::Unknown => true,
+                Outputs::Known(outputs) => outputs.iter().any(|o| o.doubt || !o.sources.is_empty()),
+            }
+            // a write may set off triggers that touch anything
+            || statement.relations.iter().any(|r| {
+                r.access != Access::Select || (r.schema != "pg_catalog" && classed(r.oid))
+            })
+    }
+
+    /// COPY in a form in which classed columns can't be masked.
+    fn unmaskable_copy(&mut self, wish: &Wish, statement: &Statement) -> Option<Report<'static>> {
+        let Kind::CopyTo(format) = &statement.kind else { return None };
+        if self.copy_reading(&statement.outputs, format).is_some() {
+            return None;
+        }
+        let message = "refused: protected columns can't be masked in this form of COPY";
+        let number = self.operation();
+        self.record(number, wish, statement, "refuse", &["copy-form".to_owned()], message);
+        Some(
+            Report::new("ERROR", code::REFUSED, message)
+                .hint("Name the columns, and use FORMAT csv or FORMAT text without HEADER."),
+        )
+    }
+
+    fn record(
+        &mut self,
+        number: u64,
+        wish: &Wish,
+        statement: &Statement,
+        verdict: &str,
+        rules: &[String],
+        message: &str,
+    ) {
+        let (text, text_sha256) = cut(&wish.text);
+        let relations = statement.relations.iter();
+        self.tape.entry(record::entry::Entry::Operation(record::Operation {
+            id: number,
+            kind: "statement".to_owned(),
+            text,
+            parameters: wish.parameters.iter().map(|p| cut(p).0).collect(),
+            verdict: verdict.to_owned(),
+            rules: rules.to_vec(),
+            effects: statement.effects.names().map(str::to_owned).collect(),
+            relations: relations.map(|r| format!("{} {}.{}", r.access.action(), r.schema, r.name)).collect(),
+            message: message.to_owned(),
+            text_sha256,
+        }));
+    }
+
+    /// Tells the user that his statement waits, why, and for whom.
+    fn announce(&mut self, number: u64, operation: &Operation, held: &crate::gate::Held) {
+        let id = held.id().to_owned();
+        let rules = held.rules().join("\", \"");
+        let report = Report::new(
+            "NOTICE",
+            "00000",
+            format!("waiting for approval: rule \"{rules}\" wants {} to agree (request {id})", held.wanted()),
+        )
+        .detail(format!("Understood as: {}", operation.understood))
+        .hint(format!("Another person runs: sluice approve {id}   Ctrl-C withdraws the request."));
+        self.tape.entry(record::entry::Entry::Approval(record::Approval {
+            operation: number,
+            id,
+            state: "requested".to_owned(),
+            by: None,
+            reason: String::new(),
+        }));
+        self.notice(&report);
+    }
+}
+
+fn take(granted: &mut Vec<Granted>, index: usize) -> Option<Granted> {
+    let at = granted.iter().position(|g| g.index == index)?;
+    Some(granted.swap_remove(at))
+}
+
+/// The text as it is recorded, and the digest of the whole where it was cut.
+fn cut(text: &str) -> (String, String) {
+    if text.len() <= MAX_RECORDED {
+        return (text.to_owned(), String::new());
+    }
+    let mut end = MAX_RECORDED;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    (text.get(..end).unwrap_or_default().to_owned(), hex::encode(digest))
+}
+
+fn alone() -> Report<'static> {
+    Report::new(
+        "ERROR",
+        code::REFUSED,
+        "refused: a statement that changes search_path or role must be the last of its message",
+    )
+    .detail("What stands behind it could not be judged: names would mean something else.")
+    .hint("Send the statements one by one.")
+}
+
+/// As the user sees it.
+pub(super) fn refused(refusal: &Refusal, operation: &Operation) -> Report<'static> {
+    let rules = refusal.rules.join("\", \"");
+    let why = if refusal.message.is_empty() {
+        format!("{} on {} is not permitted", refusal.action, refusal.resource)
+    } else {
+        refusal.message.clone()
+    };
+    Report::new("ERROR", code::REFUSED, format!("refused by rule \"{rules}\": {why}"))
+        .detail(format!("Understood as: {}", operation.understood))
+        .hint(refusal.hint.clone())
+}
