@@ -50,10 +50,10 @@ fn without_sluice_the_real_server_is_seen_by_every_stick() {
 fn nothing_is_left_after_kill_9() {
     // Inside a room: the program that is to be killed, with a child that would like to stay.
     if let Some(_room) = Room::current().expect("the room") {
-        let child =
+        let mut child =
             Command::new("setsid").args(["sleep", "1000"]).stdin(Stdio::null()).spawn().expect("sleep");
         println!("pid {}", child.id());
-        std::thread::sleep(Duration::from_secs(1000));
+        child.wait().expect("its end");
         return;
     }
     if std::env::var_os("SLUICE_TEST_VICTIM").is_some() {

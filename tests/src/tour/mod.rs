@@ -70,13 +70,13 @@ pub struct Tour {
 
 /// Starts the world, runs the chapters, and says whether every claim held.
 pub fn run(room: Room, options: &Options) -> Result<bool> {
-    let mut stage = Stage::new(options.quiet);
+    let stage = Stage::new(options.quiet);
     stage.progress(&format!(
         "a cgroup of its own: {} (nothing is attached anywhere above it)",
         room.cgroup.display()
     ));
     let mut world = World::start(room, &stage)?;
-    world.guard(&mut stage)?;
+    world.guard(&stage)?;
     let mut tour = Tour { world, stage };
     for chapter in CHAPTERS.iter().filter(|c| options.only.is_empty() || options.only.contains(&c.number)) {
         tour.stage.chapter(chapter.number, chapter.title);
@@ -147,4 +147,9 @@ pub fn device_url(screen: &str, issuer: &str) -> Result<String> {
         .find(|word| word.starts_with(issuer) && word.contains("user_code="))
         .map(|word| word.trim_end_matches(['.', ',', ')']).to_owned())
         .context(format!("no URL with a code in it on the screen:\n{screen}"))
+}
+
+/// A word for a POSIX shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -103,15 +103,24 @@ impl Sluice {
             if self.supervisor.starts.load(Ordering::SeqCst) > 20 {
                 return Err(Failure::new("the loader ended twenty times"));
             }
-            Ok(self.tool(room, &["status"])?.ok())
+            self.answers(room)
         })
         .context(format!("Sluice does not start:\n{}", self.words()))
+    }
+
+    /// Whether the proxy answers, and knows which layers stand. (`sluice status` ends with 1 where one is absent, as the LSM
+    /// is in most containers: that is for people to read.)
+    pub fn answers(&self, room: &Room) -> Result<bool> {
+        let said = self.tool(room, &["status", "--json"])?;
+        let report: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_default();
+        Ok(report.get("layers").and_then(|layers| layers.as_array()).is_some_and(|layers| !layers.is_empty()))
     }
 
     /// `sluice` as root, in the guarded cgroup.
     pub fn tool(&self, room: &Room, arguments: &[&str]) -> Result<Said> {
         let mut command = within(&room.cgroup.join("guarded"), Path::new(HOME).join("bin/sluice"));
         command.args(arguments).env_clear().env("PATH", super::people::PATH).env("HOME", HOME);
+        command.env("SLUICE_CONFIG", &self.config);
         hear(&mut command)
     }
 
