@@ -59,7 +59,12 @@ pub fn connection_login(login: &Login, lineage: &[Process]) -> Event {
 pub fn login_failed(failure: &LoginError, lineage: &[Process]) -> Event {
     let cause = std::error::Error::source(failure).map(ToString::to_string);
     let class = if matches!(failure, LoginError::Provider(_)) { "provider" } else { "login" };
-    event(class, "failed", "warning", json!({"why": failure.to_string(), "cause": cause, "process": process(lineage)}))
+    event(
+        class,
+        "failed",
+        "warning",
+        json!({"why": failure.to_string(), "cause": cause, "process": process(lineage)}),
+    )
 }
 
 /// A login was ended by its person.
@@ -109,7 +114,12 @@ pub fn approval(approval: &admin::Approval, state: &str) -> Event {
 /// Somebody decided on a request, or tried to.
 pub fn decision_tried(id: &str, who: &Principal, approve: bool, outcome: &str) -> Event {
     let wanted = if approve { "approve" } else { "deny" };
-    event("approval", "decision", "notice", json!({"actor": person(who), "id": id, "wanted": wanted, "outcome": outcome}))
+    event(
+        "approval",
+        "decision",
+        "notice",
+        json!({"actor": person(who), "id": id, "wanted": wanted, "outcome": outcome}),
+    )
 }
 
 /// The kernel saw a try on a road of its own. A redirect is the ordinary way in and no alarm.

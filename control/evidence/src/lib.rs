@@ -56,7 +56,7 @@ mod writer;
 pub use format::{Broken, Damage, End, FileKind, FrameKind, HEADER_LEN, Header, MAX_PAYLOAD, Root};
 pub use key::{InvalidKey, KeyId, PublicKey, SigningKey};
 pub use reader::{Frame, Reader};
-pub use verify::{Accept, Recovered, Report, State, recover, verify};
+pub use verify::{Accept, Report, State, recover, verify};
 pub use writer::{TooLong, Writer};
 
 #[cfg(test)]

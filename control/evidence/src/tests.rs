@@ -143,12 +143,13 @@ fn p6_whoever_recomputes_the_chain_lacks_the_key() {
 #[test]
 fn h20_recovery_cuts_only_what_was_never_whole() {
     let key = key("host");
+    let keys = [key.public().clone()];
     let (bytes, bounds, _) = open(&key, &sample());
     for length in HEADER_LEN..bytes.len() {
-        let found = recover(&bytes[..length]).unwrap();
+        let found = recover(&bytes[..length], &keys).unwrap();
         let whole = bounds.iter().rfind(|b| **b <= length).unwrap();
-        assert_eq!(found.whole_bytes, *whole as u64);
-        assert_eq!(found.torn_bytes, (length - whole) as u64);
+        assert_eq!(found.bytes, *whole as u64);
+        assert_eq!(found.torn_bytes(), (length - whole) as u64);
         let mut file = bytes[..*whole].to_vec();
         let mut writer = Writer::resume(&found, Arc::clone(&key));
         writer.append(true, 5, b"gap", &mut file).unwrap();
@@ -159,14 +160,14 @@ fn h20_recovery_cuts_only_what_was_never_whole() {
     // zeros that a file system left
     let mut zeros = bytes.clone();
     zeros.resize(bytes.len() + 9000, 0);
-    assert_eq!(recover(&zeros[..]).unwrap().torn_bytes, 9000);
+    assert_eq!(recover(&zeros[..], &keys).unwrap().torn_bytes(), 9000);
     // a change in the middle is not a torn tail
     let mut changed = bytes.clone();
     changed[bounds[1] + 2] ^= 1;
-    assert_eq!(recover(&changed[..]).unwrap_err().what, Damage::Length);
+    assert_eq!(recover(&changed[..], &keys).unwrap_err().what, Damage::Length);
     changed = bytes.clone();
     changed[bounds[3] - 1] ^= 1;
-    assert_eq!(recover(&changed[..]).unwrap_err().what, Damage::Chain);
+    assert_eq!(recover(&changed[..], &keys).unwrap_err().what, Damage::Chain);
 }
 
 #[test]
@@ -332,7 +333,7 @@ proptest! {
         let mut file = if header { open(&key, &[]).0 } else { Vec::new() };
         file.extend_from_slice(&bytes);
         let _ = read_all(&file);
-        let _ = recover(&file[..]);
+        let _ = recover(&file[..], &[]);
         prop_assert!(check(&file, &key).is_err());
     }
 

@@ -130,51 +130,30 @@ fn check_statement(header: &Header, frame: &Frame<'_>, keys: &[PublicKey]) -> Re
     if trusted.signed(&statement.bytes(), &payload[17..]) { Ok(end) } else { Err(Damage::Signature) }
 }
 
-/// How far a file is whole, after its writer died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recovered {
-    /// Whose it is.
-    pub header: Header,
-    /// Header and whole frames; cut the file to this length before going on.
-    pub whole_bytes: u64,
-    /// What stands behind them: part of a frame, or zeros.
-    pub torn_bytes: u64,
-    /// Whole frames.
-    pub frames: u64,
-    /// The chain behind the last of them.
-    pub root: Root,
-    /// The file has a seal already; nothing is to be done.
-    pub sealed: bool,
-    /// Time of the last whole frame, microseconds since 1970.
-    pub last_us: i64,
-}
-
-/// Finds the last whole frame. Only a tail that was never written whole counts as torn; a file whose whole frames
-/// contradict each other was changed, and is not recovered but reported.
+/// Finds the last whole frame of a file whose writer died: cut it to [`Report::bytes`] and go on with
+/// [`crate::Writer::resume`], unless it is sealed. Only a tail that was never written whole counts as torn; a file
+/// whose whole frames contradict each other or a signature was changed, and is not recovered but reported.
 ///
 /// # Errors
 /// [`Broken`]: leave the file as it is.
-pub fn recover(input: impl Read) -> Result<Recovered, Broken> {
-    let mut reader = Reader::new(input)?;
-    let header = *reader.header();
-    let mut sealed = false;
-    let mut last_us = header.time_us;
-    let torn_bytes = loop {
-        match reader.next() {
-            Ok(Some(frame)) => {
-                sealed = frame.kind == FrameKind::Seal;
-                last_us = frame.time_us;
-            }
-            Ok(None) => break 0,
-            Err(Broken { what: Damage::Torn { present }, .. }) => break present,
-            Err(broken) => return Err(broken),
-        }
-    };
-    let (whole_bytes, frames, root) = (reader.offset(), reader.frames(), reader.root());
-    Ok(Recovered { header, whole_bytes, torn_bytes, frames, root, sealed, last_us })
+pub fn recover(input: impl Read, keys: &[PublicKey]) -> Result<Report, Broken> {
+    verify(input, keys, Accept::Live)
 }
 
 impl Report {
+    /// Bytes behind the last whole frame: part of one, or zeros that a file system left.
+    pub fn torn_bytes(&self) -> u64 {
+        match self.state {
+            State::Live { torn_bytes } => torn_bytes,
+            State::Sealed(_) => 0,
+        }
+    }
+
+    /// The file ends by a genuine seal.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.state, State::Sealed(_))
+    }
+
     /// The file is a recording of this session.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::format::{
     STATEMENT_PAYLOAD, Statement, next_hash,
 };
 use crate::key::SigningKey;
-use crate::verify::Recovered;
+use crate::verify::Report;
 
 /// A checkpoint stands at least every so many frames …
 const CHECKPOINT_FRAMES: u64 = 4096;
@@ -46,7 +46,7 @@ impl Writer {
 
     /// Goes on where [`crate::recover`] found the last whole frame. The file must have been cut there, and must not
     /// be sealed.
-    pub fn resume(recovered: &Recovered, key: Arc<SigningKey>) -> Self {
+    pub fn resume(recovered: &Report, key: Arc<SigningKey>) -> Self {
         Self {
             key,
             file: recovered.header.kind,
