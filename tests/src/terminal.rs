@@ -18,7 +18,7 @@ use crate::world::people::Person;
 use crate::{Context, Failure, Result};
 
 /// What a step may take before it counts as hung. Generous: CI machines are slow, and a step that waits is one that fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Stands around the exit status before each prompt of the shell; no program prints it.
 const STATUS: char = '\u{1e}';
 /// Wide enough that readline on a dumb terminal need not scroll a line sideways.

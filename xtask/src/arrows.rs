@@ -137,3 +137,37 @@ fn reachable<'a>(workspace: &'a Workspace, id: &str) -> HashSet<&'a str> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crate of ours that imports what it must not is found, directly and through others.
+    #[test]
+    fn a_broken_wall_is_found() {
+        let text = r#"{"workspace_root": "/w", "target_directory": "/t", "workspace_members": ["l", "p"],
+            "packages": [
+                {"id": "l", "name": "sluice-loader", "dependencies": [{"name": "sluice-protocol", "kind": null}]},
+                {"id": "p", "name": "sluice-protocol", "dependencies": [{"name": "helper", "kind": null}]},
+                {"id": "h", "name": "helper", "dependencies": []},
+                {"id": "t", "name": "tokio", "dependencies": []}],
+            "resolve": {"nodes": [
+                {"id": "l", "deps": [{"pkg": "p", "dep_kinds": [{"kind": null}]}]},
+                {"id": "p", "deps": [{"pkg": "h", "dep_kinds": [{"kind": null}]}]},
+                {"id": "h", "deps": [{"pkg": "t", "dep_kinds": [{"kind": null}]}]}]}}"#;
+        let found = broken(&serde_json::from_str(text).unwrap());
+        for part in [
+            "must not import sluice-protocol",
+            "sluice-protocol must not reach tokio",
+            "sluice-loader must not reach tokio",
+        ] {
+            assert!(found.iter().any(|line| line.contains(part)), "{part} in {found:#?}");
+        }
+    }
+
+    /// The house as it is.
+    #[test]
+    fn every_wall_stands() {
+        assert_eq!(broken(&Workspace::with_graph().unwrap()), Vec::<String>::new());
+    }
+}
