@@ -53,7 +53,8 @@ const WALLS: &[Wall] = &[
             "sluice-protocol",
         ],
         never: &["aya", "russh"],
-        budget: 40,
+        // Proxy and CLI in one: TLS, OIDC, the recorder, the fence and the command line each bring their own.
+        budget: 45,
     },
     Wall {
         name: "sluice-tests",
