@@ -144,6 +144,12 @@ impl Terminal {
         self.wait_for(&format!("`{part}` on the screen"), |text| text.contains(part).then(|| text.to_owned()))
     }
 
+    /// Waits until `find` finds something on the screen, behind what was read. A word at the very end may be half a word:
+    /// `find` must look for what stands behind it, too.
+    pub fn find<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> Result<T> {
+        self.wait_for(what, find)
+    }
+
     /// What is on the screen behind what was read.
     pub fn unread(&self) -> String {
         self.text_from(self.read)

@@ -9,8 +9,9 @@ use sluice_tests::enclosure::{Room, in_room};
 use sluice_tests::prober::Prober;
 use sluice_tests::stage::Stage;
 use sluice_tests::terminal::Terminal;
+use sluice_tests::tour::keep::write_enter;
 use sluice_tests::world::postgres::{Postgres, baseline};
-use sluice_tests::world::{World, certificates};
+use sluice_tests::world::{HOME, World, certificates};
 
 /// Without Sluice the database is reached, and the prober, the log and the terminal all notice. A prober that never says
 /// "server" proves nothing elsewhere.
@@ -38,6 +39,15 @@ fn without_sluice_the_real_server_is_seen_by_every_stick() {
         for part in ["alice", "dave", "10.77.0.2", &pid] {
             assert!(who.text.contains(part), "{part} in {}", who.text);
         }
+        let enter = std::path::Path::new(HOME).join("enter");
+        write_enter(&world, &enter)?;
+        let script =
+            format!("echo 'id -un; tty; cat /proc/self/cgroup; psql --version' | {} alice", enter.display());
+        let inside = hear(Command::new("sh").args(["-c", &script]))?;
+        for part in ["alice@bastion", "/dev/pts/", "guarded/alice-", "PostgreSQL"] {
+            assert!(inside.out.contains(part), "{part} in {inside:?}");
+        }
+
         terminal.type_line("psql -h db.internal shop")?;
         let asked = terminal.see("Password for user alice: ")?;
         assert!(asked.contains("psql"), "{asked}");

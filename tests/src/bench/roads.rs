@@ -81,8 +81,9 @@ impl Roads {
 
     fn login(&mut self, alice: &Person) -> Result<()> {
         self.terminal.type_line("sluice login")?;
-        let screen = self.terminal.see("user_code=")?;
-        let url = crate::tour::device_url(&screen, &self.world.provider.issuer)?;
+        let issuer = &self.world.provider.issuer;
+        let url =
+            self.terminal.find("a URL to confirm at", |screen| crate::tour::device_url(screen, issuer))?;
         self.world.provider.confirm(&url, alice)?;
         let ran = self.terminal.prompt(&self.stage)?;
         if ran.status == 0 { Ok(()) } else { Err(Failure::new(ran.text)) }

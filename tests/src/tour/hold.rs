@@ -83,19 +83,17 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
 /// Types the risky statement and gives the id that it waits under.
 fn hold(tour: &mut Tour, terminal: &mut Terminal) -> Result<String> {
     terminal.type_line(RISKY)?;
-    let screen = terminal.see("sluice approve")?;
-    let id = after(&screen, "sluice approve ").context(format!("no id in:\n{screen}"))?;
-    // The rest of the notice follows in the same message.
-    terminal.show(&tour.stage);
+    let id = terminal.find("the id that it waits under", |screen| after(screen, "sluice approve "))?;
+    let screen = terminal.show(&tour.stage);
     tour.claim_text("alice sees that it waits, why, and where", &screen, &["NOTICE", "dba"], &["DELETE"]);
     Ok(id)
 }
 
-/// The word behind `marker`.
+/// The word behind `marker`, once more stands behind it.
 fn after(text: &str, marker: &str) -> Option<String> {
     let (_, rest) = text.rsplit_once(marker)?;
     let word: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    (!word.is_empty()).then_some(word)
+    (!word.is_empty() && rest.len() > word.len()).then_some(word)
 }
 
 fn waiting(terminal: &mut Terminal, tour: &Tour) -> Result<Vec<Value>> {

@@ -2,19 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use super::Tour;
+use crate::stage::Stage;
+use crate::world::World;
 use crate::world::people::PATH;
 use crate::{Context, Result};
 
 /// Writes the script `enter`, says what to type, and waits for Ctrl-C (or for the end of what holds the room).
-pub fn keep(tour: &Tour) -> Result<()> {
-    let room = &tour.world.room;
-    let demo = room.cache.parent().context("the cache has no parent")?;
+pub fn keep(world: &World, stage: &Stage) -> Result<()> {
+    let demo = world.room.cache.parent().context("the cache has no parent")?;
     let enter = demo.join("enter");
-    fs::write(&enter, script(tour)).context(format!("failed to write `{}`", enter.display()))?;
-    fs::set_permissions(&enter, fs::Permissions::from_mode(0o755))?;
-    let stage = &tour.stage;
+    write_enter(world, &enter)?;
     let at = enter.display();
     stage.progress("the world stays until you press Ctrl-C here; in other terminals, as root:");
     for (line, why) in [
@@ -37,10 +36,16 @@ pub fn keep(tour: &Tour) -> Result<()> {
     }
 }
 
-fn script(tour: &Tour) -> String {
-    let room = &tour.world.room;
+/// Writes the script that leads into the room of `world`.
+pub fn write_enter(world: &World, enter: &Path) -> Result<()> {
+    fs::write(enter, script(world)).context(format!("failed to write `{}`", enter.display()))?;
+    Ok(fs::set_permissions(enter, fs::Permissions::from_mode(0o755))?)
+}
+
+fn script(world: &World) -> String {
+    let room = &world.room;
     let mut people = String::new();
-    for person in tour.world.people.all() {
+    for person in world.people.all() {
         people += &format!("    {}) uid={} home={} ;;\n", person.name, person.uid, person.home.display());
     }
     format!(
@@ -69,6 +74,6 @@ inside script -qec "exec setpriv --reuid=$uid --regid=$uid --init-groups -- \
 "#,
         pid = std::process::id(),
         provider = room.cache.join("provider").display(),
-        guarded = tour.world.guarded().display(),
+        guarded = world.guarded().display(),
     )
 }

@@ -15,14 +15,15 @@ fn in_band(tour: &mut Tour) -> Result<()> {
     tour.stage.say("alice has no login yet and types what she always types:");
     let mut terminal = tour.terminal(&alice)?;
     terminal.type_line("psql -h db.internal shop")?;
-    let screen = terminal.see("user_code=")?;
+    let issuer = tour.world.provider.issuer.clone();
+    let url = terminal.find("a URL to confirm at", |screen| device_url(screen, &issuer))?;
+    let screen = terminal.unread();
     tour.claim_text(
         "psql shows a NOTICE with URL and code before its prompt",
         &screen,
         &["NOTICE"],
         &["Password", "shop=> "],
     );
-    let url = device_url(&screen, &tour.world.provider.issuer)?;
     terminal.show(&tour.stage);
     tour.stage.say("she opens the URL, signs in at the company's provider, and allows it");
     tour.world.provider.confirm(&url, &alice)?;

@@ -93,7 +93,7 @@ pub fn run(room: Room, options: &Options) -> Result<bool> {
         tour.stage.say(&format!("the last words of sluice-loader and sluiced:\n{}", sluice.words()));
     }
     if options.keep {
-        keep::keep(&tour)?;
+        keep::keep(&tour.world, &tour.stage)?;
     }
     Ok(held)
 }
@@ -114,8 +114,8 @@ impl Tour {
     /// `sluice login` in a terminal, confirmed at the provider by `person`.
     pub fn login(&mut self, terminal: &mut Terminal, person: &Person) -> Result<()> {
         terminal.type_line("sluice login")?;
-        let screen = terminal.see("user_code=")?;
-        let url = device_url(&screen, &self.world.provider.issuer)?;
+        let issuer = self.world.provider.issuer.clone();
+        let url = terminal.find("a URL to confirm at", |screen| device_url(screen, &issuer))?;
         self.world.provider.confirm(&url, person)?;
         let ran = terminal.prompt(&self.stage)?;
         if ran.status == 0 {
@@ -140,16 +140,33 @@ impl Tour {
     }
 }
 
-/// The complete device URL (with the code in it) in what a terminal shows.
-pub fn device_url(screen: &str, issuer: &str) -> Result<String> {
-    screen
-        .split(|c: char| c.is_whitespace() || c == '"' || c == '\'')
-        .find(|word| word.starts_with(issuer) && word.contains("user_code="))
-        .map(|word| word.trim_end_matches(['.', ',', ')']).to_owned())
-        .context(format!("no URL with a code in it on the screen:\n{screen}"))
+/// The complete device URL (with the code in it) in what a terminal shows, once more stands behind it.
+pub fn device_url(screen: &str, issuer: &str) -> Option<String> {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | ',');
+    screen.match_indices(issuer).find_map(|(at, _)| {
+        let rest = screen.get(at..)?;
+        let url = rest.get(..rest.find(ends)?)?;
+        url.contains("user_code=").then(|| url.trim_end_matches('.').to_owned())
+    })
 }
 
 /// A word for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_when_it_is_whole() {
+        let issuer = "https://id:9443";
+        let take = |screen| device_url(screen, issuer);
+        assert_eq!(
+            take("open https://id:9443/device\nor https://id:9443/device?user_code=AB-CD\n"),
+            Some("https://id:9443/device?user_code=AB-CD".into())
+        );
+        assert_eq!(take("open https://id:9443/device?user_code=AB"), None);
+    }
 }
