@@ -123,22 +123,39 @@ pub struct Destination {
 pub struct Protection {
     /// Index of the target in the loader's list, for events.
     pub target: u32,
-    /// Zero.
+    /// [`CANARY`] or zero.
     pub flags: u32,
 }
 
-/// The process whose sockets are the proxy's own. One entry, written by the loader alone.
+/// In [`Protection::flags`]: the loader's own test destination. A connect to it is rewritten to [`CANARY_ADDR`] at
+/// the proxy's port instead of the proxy's listener, so that a probe never meets the proxy.
+pub const CANARY: u32 = 1;
+
+/// Where connects to a [`CANARY`] end: the loader's own listener, for as long as a probe lasts.
+pub const CANARY_ADDR: [u8; 4] = [127, 83, 76, 67];
+
+/// A process that the programs make an exception for, written by the loader alone: in one map the proxy (whose
+/// upstream sockets pass), in another the loader itself (the only one to bind the proxy's port).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proxy {
-    /// Cgroup v2 id that only the loader puts a process into.
+    /// Cgroup v2 id that only the loader puts a process into; 0: any.
     pub cgroup: u64,
-    /// Start of the thread group's leader, nanoseconds of `CLOCK_BOOTTIME`.
-    pub start_ns: u64,
+    /// Start of the thread group's leader in clock ticks of 10 ms, as field 22 of `/proc/PID/stat` says it (the
+    /// loader knows no better); 0 where the kernel's BTF lacks the way to it: not compared.
+    pub start_ticks: u64,
     /// Thread group id.
     pub tgid: u32,
     /// Zero.
     pub pad: u32,
+}
+
+/// Tag of a socket, in its storage; children of a listener inherit it. A packet of a tagged socket passes the backstop.
+pub mod tag {
+    /// Connected by the proxy to a protected destination.
+    pub const UPSTREAM: u32 = 1;
+    /// Bound to the proxy's port by the loader, or accepted there.
+    pub const LISTENER: u32 = 2;
 }
 
 /// Where the programs send what they take. One entry, written by the loader alone.

@@ -1,0 +1,109 @@
+//! The maps. All are pinned by the loader, so that they outlive it.
+
+use aya_ebpf::{
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    btf_maps::{Array, LpmTrie, LruHashMap, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use sluice_abi::{Addr, Event, Listener, Origin, Protection, Proxy};
+
+/// The data of a [`sluice_abi::Destination`], behind the prefix length.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Network byte order; 0: every port.
+    pub port_be: u16,
+    /// See [`Addr`].
+    pub addr: Addr,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// A connection by its ends, as the client sees them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Flow {
+    /// The client's address.
+    pub client: Addr,
+    /// The listener's address.
+    pub server: Addr,
+    /// The client's port, host byte order.
+    pub client_port: u16,
+    /// The listener's port, host byte order.
+    pub server_port: u16,
+}
+
+/// Socket storage that the children of a listener inherit (aya's has no room for `BPF_F_CLONE`).
+#[repr(C)]
+pub struct ClonedStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+impl<T> ClonedStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+}
+
+// SAFETY: a declaration that the loader reads; the pointers are never followed.
+unsafe impl<T> Sync for ClonedStorage<T> {}
+
+/// What is protected, by port and address.
+#[btf_map]
+pub static DESTINATIONS: LpmTrie<Place, Protection, 65536> = LpmTrie::new();
+
+/// What is protected, by address alone: the quick no for everything else, and the answer for packets without ports.
+#[btf_map]
+pub static ADDRESSES: LpmTrie<Addr, Protection, 65536> = LpmTrie::new();
+
+/// The proxy. A zeroed entry: there is none.
+#[btf_map]
+pub static PROXY: Array<Proxy, 1> = Array::new();
+
+/// Who may bind the proxy's port: the loader.
+#[btf_map]
+pub static BINDER: Array<Proxy, 1> = Array::new();
+
+/// Where connects are sent to. A port of 0: nowhere yet, they are refused.
+#[btf_map]
+pub static LISTENER: Array<Listener, 1> = Array::new();
+
+/// Of a client's socket: what it asked for.
+#[btf_map]
+pub static WANT: SkStorage<Origin> = SkStorage::new();
+
+/// Of an accepted socket: whose connection it is.
+#[btf_map]
+pub static GOT: SkStorage<Origin> = SkStorage::new();
+
+/// From the client's SYN to the established socket. An evicted entry is a connection without origin: no entry.
+#[btf_map]
+pub static FLOWS: LruHashMap<Flow, Origin, 65536> = LruHashMap::new();
+
+/// Which sockets are the proxy's own: see [`sluice_abi::tag`].
+#[btf_map]
+pub static TAGS: ClonedStorage<u32> = ClonedStorage::new();
+
+/// Tries, for the loader.
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
+
+/// Events that did not fit into the ring.
+#[btf_map]
+pub static DROPPED: Array<u64, 1> = Array::new();
+
+/// The pointer that a helper takes for a map.
+#[inline(always)]
+pub(crate) fn handle<T>(map: &'static T) -> *mut core::ffi::c_void {
+    core::ptr::from_ref(map).cast_mut().cast()
+}
