@@ -1,0 +1,193 @@
+//! Records of the kernel programs as bytes: maps are read and written without a cast.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sluice_abi::{Addr, Destination, Listener, Protection, Proxy};
+
+/// Size of an [`sluice_abi::Event`].
+const EVENT: usize = size_of::<sluice_abi::Event>();
+
+/// What the loader needs of an [`sluice_abi::Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The place that was asked for; IPv4-mapped addresses as IPv4.
+    pub address: IpAddr,
+    /// Host byte order.
+    pub port: u16,
+    /// Process id, 0 where unknown.
+    pub tgid: u32,
+    /// Real uid, `u32::MAX` where unknown.
+    pub uid: u32,
+    /// Session id.
+    pub sid: u32,
+    /// Audit login uid.
+    pub loginuid: u32,
+    /// Start of the process, nanoseconds since boot.
+    pub start_ns: u64,
+    /// Cgroup v2 id.
+    pub cgroup: u64,
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// When, nanoseconds since boot.
+    pub time_ns: u64,
+    /// What the task calls itself.
+    pub comm: String,
+    /// A [`sluice_abi::Road`].
+    pub road: u32,
+    /// A [`sluice_abi::Verdict`].
+    pub verdict: u32,
+    /// Lost in the ring before this one.
+    pub dropped: u64,
+}
+
+fn u32_at(bytes: &[u8; EVENT], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8; EVENT], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+/// The address that people know: IPv4 where the kernel's is mapped.
+pub fn ip(addr: Addr) -> IpAddr {
+    let v6 = Ipv6Addr::from(addr);
+    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+/// The address that the kernel programs know: IPv4 mapped.
+pub fn addr(ip: IpAddr) -> Addr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+impl Event {
+    /// Reads a record of the ring; `None` for one of another size.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        use std::mem::offset_of;
+
+        use sluice_abi::{Event as Raw, Origin};
+        let bytes: &[u8; EVENT] = bytes.try_into().ok()?;
+        let origin = offset_of!(Raw, origin);
+        let at = |field| origin + field;
+        let address: Addr = bytes.get(at(offset_of!(Origin, addr))..)?.get(..16)?.try_into().ok()?;
+        let port = bytes.get(at(offset_of!(Origin, port))..)?.get(..2)?.try_into().ok()?;
+        let comm = bytes.get(at(offset_of!(Origin, comm))..)?.get(..16)?;
+        let comm = comm.split(|b| *b == 0).next().unwrap_or_default();
+        Some(Self {
+            address: ip(address),
+            port: u16::from_ne_bytes(port),
+            tgid: u32_at(bytes, at(offset_of!(Origin, tgid))),
+            uid: u32_at(bytes, at(offset_of!(Origin, uid))),
+            sid: u32_at(bytes, at(offset_of!(Origin, sid))),
+            loginuid: u32_at(bytes, at(offset_of!(Origin, loginuid))),
+            start_ns: u64_at(bytes, at(offset_of!(Origin, start_ns))),
+            cgroup: u64_at(bytes, at(offset_of!(Origin, cgroup))),
+            cookie: u64_at(bytes, at(offset_of!(Origin, cookie))),
+            time_ns: u64_at(bytes, at(offset_of!(Origin, time_ns))),
+            comm: String::from_utf8_lossy(comm).into_owned(),
+            road: u32_at(bytes, offset_of!(Raw, road)),
+            verdict: u32_at(bytes, offset_of!(Raw, verdict)),
+            dropped: u64_at(bytes, offset_of!(Raw, dropped)),
+        })
+    }
+
+    /// As `handover.proto` names it.
+    pub fn road_name(&self) -> &'static str {
+        match self.road {
+            1 => "connect4",
+            2 => "connect6",
+            3 => "bind",
+            4 => "packet",
+            5 => "datagram",
+            _ => "unknown",
+        }
+    }
+
+    /// As `handover.proto` names it.
+    pub fn verdict_name(&self) -> &'static str {
+        match self.verdict {
+            1 => "redirected",
+            2 => "denied",
+            3 => "dropped",
+            _ => "unknown",
+        }
+    }
+}
+
+/// A [`Proxy`] as the map keeps it.
+pub fn proxy(p: &Proxy) -> [u8; size_of::<Proxy>()] {
+    let mut out = [0; size_of::<Proxy>()];
+    out[..8].copy_from_slice(&p.cgroup.to_ne_bytes());
+    out[8..16].copy_from_slice(&p.start_ticks.to_ne_bytes());
+    out[16..20].copy_from_slice(&p.tgid.to_ne_bytes());
+    out
+}
+
+/// A [`Listener`] as the map keeps it.
+pub fn listener(l: &Listener) -> [u8; size_of::<Listener>()] {
+    let mut out = [0; size_of::<Listener>()];
+    out[..8].copy_from_slice(&l.netns.to_ne_bytes());
+    out[8..12].copy_from_slice(&l.addr4);
+    out[12..28].copy_from_slice(&l.addr6);
+    out[28..30].copy_from_slice(&l.port.to_ne_bytes());
+    out
+}
+
+/// The port in a [`Listener`] as the map keeps it.
+pub fn listener_port(bytes: [u8; size_of::<Listener>()]) -> u16 {
+    u16::from_ne_bytes([bytes[28], bytes[29]])
+}
+
+/// A [`Protection`] as the map keeps it.
+pub fn protection(p: &Protection) -> [u8; size_of::<Protection>()] {
+    let mut out = [0; size_of::<Protection>()];
+    out[..4].copy_from_slice(&p.target.to_ne_bytes());
+    out[4..].copy_from_slice(&p.flags.to_ne_bytes());
+    out
+}
+
+/// The data of a [`Destination`] behind its prefix length.
+pub type Place = [u8; size_of::<Destination>() - 4];
+
+/// A port and an address as the trie keeps them.
+pub fn place(port: u16, address: Addr) -> Place {
+    let mut out = Place::default();
+    out[..2].copy_from_slice(&port.to_be_bytes());
+    out[2..18].copy_from_slice(&address);
+    out
+}
+
+/// The loopback address for IPv4 sockets.
+pub const LOOPBACK4: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{offset_of, size_of};
+
+    use super::*;
+
+    #[test]
+    fn layouts_are_those_of_the_abi() {
+        assert_eq!((offset_of!(Proxy, start_ticks), offset_of!(Proxy, tgid)), (8, 16));
+        assert_eq!((offset_of!(Listener, addr4), offset_of!(Listener, addr6)), (8, 12));
+        assert_eq!(offset_of!(Listener, port), 28);
+        assert_eq!(size_of::<Place>(), 20);
+        let l = Listener { netns: 7, addr4: [127, 0, 0, 1], addr6: [9; 16], port: 15432, pad: 0 };
+        assert_eq!(listener_port(listener(&l)), 15432);
+    }
+
+    #[test]
+    fn an_event_of_another_size_is_none() {
+        assert!(Event::parse(&[0; EVENT - 1]).is_none());
+        assert!(Event::parse(&[0; EVENT + 1]).is_none());
+        let mut bytes = [0; EVENT];
+        bytes[8..24].copy_from_slice(&addr(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5))));
+        bytes[24..26].copy_from_slice(&5432u16.to_ne_bytes());
+        bytes[88..92].copy_from_slice(b"psql");
+        let event = Event::parse(&bytes).unwrap();
+        assert_eq!((event.address.to_string().as_str(), event.port), ("10.0.0.5", 5432));
+        assert_eq!(event.comm, "psql");
+    }
+}

@@ -1,0 +1,154 @@
+//! System calls that no crate at hand wraps: bpf(2) links, the network namespace's cookie.
+
+use std::{
+    ffi::CString,
+    io, mem,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+/// `bpf_attach_type` of the hooks that the programs are for (linux/bpf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Attach {
+    /// BPF_CGROUP_INET_EGRESS
+    Egress = 1,
+    /// BPF_CGROUP_SOCK_OPS
+    SockOps = 3,
+    /// BPF_CGROUP_INET4_BIND
+    Bind4 = 8,
+    /// BPF_CGROUP_INET6_BIND
+    Bind6 = 9,
+    /// BPF_CGROUP_INET4_CONNECT
+    Connect4 = 10,
+    /// BPF_CGROUP_INET6_CONNECT
+    Connect6 = 11,
+    /// BPF_CGROUP_UDP4_SENDMSG
+    Sendmsg4 = 14,
+    /// BPF_CGROUP_UDP6_SENDMSG
+    Sendmsg6 = 15,
+    /// BPF_CGROUP_GETSOCKOPT
+    Getsockopt = 21,
+    /// BPF_CGROUP_INET4_GETPEERNAME
+    Getpeername4 = 29,
+    /// BPF_CGROUP_INET6_GETPEERNAME
+    Getpeername6 = 30,
+}
+
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// `union bpf_attr` as far as the commands above use it: the kernel takes what lies behind `size` as zero.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Attr([u32; 8]);
+
+/// bpf(2).
+fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<libc::c_long> {
+    // SAFETY: the attribute is as large as said; pointers in it were made from values that outlive the call.
+    #[expect(unsafe_code, reason = "bpf(2) has no wrapper for links of every cgroup hook")]
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), mem::size_of::<Attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A descriptor that a system call has just returned.
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: fresh from the kernel, nobody else's.
+    #[expect(unsafe_code, reason = "takes over what bpf(2) returned")]
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// Halves of a pointer in an attribute (little endian and 64 bit alone: what the programs are built for).
+fn halves(pointer: *const libc::c_void) -> (u32, u32) {
+    let value = pointer as u64;
+    (value as u32, (value >> 32) as u32)
+}
+
+/// Attaches a program to a cgroup as one of many; lives as long as its descriptor or its pin.
+pub fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach: Attach) -> io::Result<OwnedFd> {
+    owned(bpf(
+        BPF_LINK_CREATE,
+        &mut Attr([number(program), number(cgroup), attach as u32, 0, 0, 0, 0, 0]),
+    )?)
+}
+
+/// Puts another program into a live link, in one step.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_UPDATE, &mut Attr([number(link), number(program), 0, 0, 0, 0, 0, 0])).map(drop)
+}
+
+/// Where a link of a cgroup is attached.
+pub struct LinkPlace {
+    /// Cgroup v2 id; 0 where the cgroup is gone.
+    pub cgroup: u64,
+    /// `bpf_attach_type`.
+    pub attach: u32,
+}
+
+/// Asks the kernel where a link is attached.
+pub fn link_place(link: BorrowedFd<'_>) -> io::Result<LinkPlace> {
+    // struct bpf_link_info: type, id, prog_id, padding, then for cgroups: id (64 bit), attach type.
+    let mut info = [0u64; 8];
+    let (low, high) = halves(info.as_mut_ptr().cast());
+    let size = u32::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut Attr([number(link), size, low, high, 0, 0, 0, 0]))?;
+    Ok(LinkPlace { cgroup: info[2], attach: info[3] as u32 })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Pins a BPF object.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let (low, high) = halves(path.as_ptr().cast());
+    bpf(BPF_OBJ_PIN, &mut Attr([low, high, number(object), 0, 0, 0, 0, 0])).map(drop)
+}
+
+/// Opens a pinned BPF object.
+pub fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let (low, high) = halves(path.as_ptr().cast());
+    owned(bpf(BPF_OBJ_GET, &mut Attr([low, high, 0, 0, 0, 0, 0, 0]))?)
+}
+
+/// `SO_NETNS_COOKIE` (asm-generic/socket.h), Linux 5.14.
+const SO_NETNS_COOKIE: i32 = 71;
+
+/// Cookie of the socket's network namespace; `None` where the kernel does not tell.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
+    let mut cookie = 0u64;
+    let mut length = mem::size_of::<u64>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `cookie`.
+    #[expect(unsafe_code, reason = "getsockopt of an option that nix does not know")]
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &mut length,
+        )
+    };
+    (result == 0).then_some(cookie)
+}
+
+/// Nanoseconds of `CLOCK_BOOTTIME`.
+pub fn boot_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |t| (t.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec() as u64))
+}
