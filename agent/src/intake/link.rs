@@ -61,7 +61,12 @@ pub enum News {
     /// Tries that the kernel programs saw; to be acknowledged by [`LoaderLink::events_seen`].
     Events(handover::Events),
     /// Secrets by name; each descriptor to be read once.
-    Credentials(Vec<(String, OwnedFd)>),
+    Credentials {
+        /// Name and descriptor.
+        secrets: Vec<(String, OwnedFd)>,
+        /// Another batch follows.
+        more: bool,
+    },
     /// Re-read the configuration and tell by [`LoaderLink::reloaded`].
     Reload,
     /// Finish and exit.
@@ -261,7 +266,10 @@ async fn read(
                     tracing::error!("credentials came with another number of descriptors than names");
                     break;
                 }
-                News::Credentials(credentials.names.into_iter().zip(descriptors).collect())
+                News::Credentials {
+                    secrets: credentials.names.into_iter().zip(descriptors).collect(),
+                    more: credentials.more,
+                }
             }
             Some(from_loader::Message::Events(events)) => News::Events(events),
             Some(from_loader::Message::Reload(_)) => News::Reload,

@@ -31,7 +31,6 @@ use sluice_api::record;
 
 use super::Established;
 
-
 /// A recording, as the relay sees it.
 pub trait Tape: Send + 'static {
     /// Something that happened; in the next commit.

@@ -1,0 +1,119 @@
+//! The only place that wires rooms together: [`House`] is what a session may need, [`run`] is the life of the proxy.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sluice_config::{Config, Host, Target};
+use sluice_policy::{Policy, Source};
+use tokio::sync::Semaphore;
+
+use crate::audit::Audit;
+use crate::fence::Fence;
+use crate::gate::Gate;
+use crate::identity::{Bindings, Identity};
+use crate::intake::link::LoaderLink;
+use crate::masking::MaskKey;
+use crate::recorder::Recorder;
+use crate::tls::Authority;
+use crate::upstream::{Secrets, Upstreams};
+
+/// The configuration in force, with each target shared by the sessions that it serves.
+pub struct Settings {
+    /// As it stands in the file.
+    pub config: Config,
+    /// Its targets.
+    pub targets: Vec<Arc<Target>>,
+}
+
+impl Settings {
+    /// Of a checked configuration.
+    pub fn new(config: Config) -> Self {
+        let targets = config.targets.iter().cloned().map(Arc::new).collect();
+        Self { config, targets }
+    }
+
+    /// The target of this name.
+    pub fn target(&self, name: &str) -> Option<&Arc<Target>> {
+        self.targets.iter().find(|target| target.name == name)
+    }
+}
+
+/// Everything that a session may need. One a process.
+pub struct House {
+    /// Replaced as a whole by a reload.
+    pub settings: ArcSwap<Settings>,
+    /// The file it came from.
+    pub config_path: PathBuf,
+    /// Proves who is asking; replaced when the provider's section changes.
+    pub identity: ArcSwap<Identity>,
+    /// Who has logged in where.
+    pub bindings: Arc<Bindings>,
+    /// Judges every operation.
+    pub gate: Arc<Gate>,
+    /// Keeps what passed.
+    pub recorder: Arc<Recorder>,
+    /// Keeps what happened.
+    pub audit: Arc<Audit>,
+    /// Passwords at targets, from the loader's descriptors.
+    pub secrets: Arc<Secrets>,
+    /// The way to targets.
+    pub upstreams: Arc<Upstreams>,
+    /// Certificates for the client's leg.
+    pub authority: Arc<Authority>,
+    /// What only root can know.
+    pub link: Arc<LoaderLink>,
+    /// Key of the joinable mask.
+    pub mask_key: MaskKey,
+    /// Connections at one time.
+    pub connections: Arc<Semaphore>,
+    /// Connections that have not logged in.
+    pub unauthenticated: Arc<Semaphore>,
+    /// What stands around this process.
+    pub fence: Fence,
+    /// Clock ticks per second, to compare start times of the kernel with those of /proc.
+    pub ticks_per_second: u64,
+}
+
+impl House {
+    /// The target behind an address: by its configured networks, or by what the loader resolved its names to.
+    pub fn target_at(&self, destination: SocketAddr) -> Option<Arc<Target>> {
+        let settings = self.settings.load();
+        let by_network = settings.targets.iter().find(|target| {
+            target.ports.contains(&destination.port())
+                && target.hosts.iter().any(|h| matches!(h, Host::Network(n) if n.contains(&destination.ip())))
+        });
+        if let Some(target) = by_network {
+            return Some(Arc::clone(target));
+        }
+        let name = self.link.destinations().into_iter().find_map(|entry| {
+            let network: ipnet::IpNet = entry.network.parse().ok()?;
+            let port = entry.port == 0 || entry.port == u32::from(destination.port());
+            (port && network.contains(&destination.ip())).then_some(entry.target)
+        })?;
+        settings.target(&name).cloned()
+    }
+}
+
+/// Configuration and policy from their files.
+///
+/// # Errors
+/// Every fault that was found, one below the other, each with file and line.
+pub fn load(path: &Path) -> Result<(Config, Policy), String> {
+    let join = |list: Vec<String>| list.join("\n");
+    let config = Config::load(path).map_err(|d| join(d.iter().map(ToString::to_string).collect()))?;
+    let policy = policy(&config)?;
+    Ok((config, policy))
+}
+
+/// The policy of a configuration.
+///
+/// # Errors
+/// As [`load`].
+pub fn policy(config: &Config) -> Result<Policy, String> {
+    let join = |list: Vec<String>| list.join("\n");
+    let texts = config.policy_sources().map_err(|d| join(d.iter().map(ToString::to_string).collect()))?;
+    let sources: Vec<_> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    Policy::load(&sources).map_err(|d| join(d.iter().map(ToString::to_string).collect()))
+}
