@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    io, mem,
+    io,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -13,7 +13,7 @@ use std::{
 /// `bpf_attach_type` of the hooks that the programs are for (linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Attach {
+pub(crate) enum Attach {
     /// BPF_CGROUP_INET_EGRESS
     Egress = 1,
     /// BPF_CGROUP_SOCK_OPS
@@ -54,13 +54,16 @@ fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<libc::c_long> {
     // SAFETY: the attribute is as large as said; pointers in it were made from values that outlive the call.
     #[expect(unsafe_code, reason = "bpf(2) has no wrapper for links of every cgroup hook")]
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), mem::size_of::<Attr>())
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Attr>())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// A descriptor that a system call has just returned.
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: fresh from the kernel, nobody else's.
     #[expect(unsafe_code, reason = "takes over what bpf(2) returned")]
@@ -78,7 +81,7 @@ fn halves(pointer: *const libc::c_void) -> (u32, u32) {
 }
 
 /// Attaches a program to a cgroup as one of many; lives as long as its descriptor or its pin.
-pub fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach: Attach) -> io::Result<OwnedFd> {
+pub(crate) fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach: Attach) -> io::Result<OwnedFd> {
     owned(bpf(
         BPF_LINK_CREATE,
         &mut Attr([number(program), number(cgroup), attach as u32, 0, 0, 0, 0, 0]),
@@ -86,24 +89,24 @@ pub fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach: Atta
 }
 
 /// Puts another program into a live link, in one step.
-pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &mut Attr([number(link), number(program), 0, 0, 0, 0, 0, 0])).map(drop)
 }
 
 /// Where a link of a cgroup is attached.
-pub struct LinkPlace {
+pub(crate) struct LinkPlace {
     /// Cgroup v2 id; 0 where the cgroup is gone.
-    pub cgroup: u64,
+    pub(crate) cgroup: u64,
     /// `bpf_attach_type`.
-    pub attach: u32,
+    pub(crate) attach: u32,
 }
 
 /// Asks the kernel where a link is attached.
-pub fn link_place(link: BorrowedFd<'_>) -> io::Result<LinkPlace> {
+pub(crate) fn link_place(link: BorrowedFd<'_>) -> io::Result<LinkPlace> {
     // struct bpf_link_info: type, id, prog_id, padding, then for cgroups: id (64 bit), attach type.
     let mut info = [0u64; 8];
     let (low, high) = halves(info.as_mut_ptr().cast());
-    let size = u32::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
+    let size = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut Attr([number(link), size, low, high, 0, 0, 0, 0]))?;
     Ok(LinkPlace { cgroup: info[2], attach: info[3] as u32 })
 }
@@ -113,14 +116,14 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// Pins a BPF object.
-pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     let (low, high) = halves(path.as_ptr().cast());
     bpf(BPF_OBJ_PIN, &mut Attr([low, high, number(object), 0, 0, 0, 0, 0])).map(drop)
 }
 
 /// Opens a pinned BPF object.
-pub fn pinned(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let (low, high) = halves(path.as_ptr().cast());
     owned(bpf(BPF_OBJ_GET, &mut Attr([low, high, 0, 0, 0, 0, 0, 0]))?)
@@ -130,9 +133,9 @@ pub fn pinned(path: &Path) -> io::Result<OwnedFd> {
 const SO_NETNS_COOKIE: i32 = 71;
 
 /// Cookie of the socket's network namespace; `None` where the kernel does not tell.
-pub fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut cookie = 0u64;
-    let mut length = mem::size_of::<u64>() as libc::socklen_t;
+    let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: pointer and length describe `cookie`.
     #[expect(unsafe_code, reason = "getsockopt of an option that nix does not know")]
     let result = unsafe {
@@ -148,7 +151,65 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
-pub fn boot_ns() -> u64 {
+pub(crate) fn boot_ns() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_or(0, |t| (t.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec() as u64))
+}
+
+/// Sends `payload` as an IPv4 packet of `protocol` from a raw socket.
+pub(crate) fn send_raw(protocol: i32, payload: &[u8], to: std::net::Ipv4Addr) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    #[expect(unsafe_code, reason = "nix opens raw sockets of a few protocols alone")]
+    let fd = owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) }.into())?;
+    let to = nix::sys::socket::SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
+    nix::sys::socket::sendto(fd.as_raw_fd(), payload, &to, nix::sys::socket::MsgFlags::empty())?;
+    Ok(())
+}
+
+/// Highest capability number that any kernel has had so far is 40; the kernel says EINVAL behind its last.
+const CAPABILITIES: libc::c_ulong = 64;
+
+/// Lets `command` start without privilege: no capability left to win back, the account's user and groups, no new
+/// privileges by any exec, no core dump, and `descriptor` as number `number`.
+pub(crate) fn before_exec(
+    command: &mut std::process::Command,
+    account: crate::grounds::Account,
+    descriptor: i32,
+    number: i32,
+) {
+    use std::os::unix::process::CommandExt as _;
+    let (uid, gid) = (account.uid.as_raw(), account.gid.as_raw());
+    let lower = move || -> io::Result<()> {
+        let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+        // SAFETY: system calls without pointers but for the limit, which outlives its call; all of them may be called
+        // between fork and exec, nothing here allocates.
+        #[expect(unsafe_code, reason = "between fork and exec only bare system calls may be made")]
+        unsafe {
+            if descriptor == number {
+                check(libc::fcntl(number, libc::F_SETFD, 0))?;
+            } else {
+                check(libc::dup2(descriptor, number))?;
+            }
+            for capability in 0..CAPABILITIES {
+                if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
+                    break;
+                }
+            }
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
+            let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut files))?;
+            files.rlim_cur = files.rlim_max;
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &files))?;
+            check(libc::setgroups(0, std::ptr::null()))?;
+            check(libc::setresgid(gid, gid, gid))?;
+            check(libc::setresuid(uid, uid, uid))?;
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        }
+    };
+    // SAFETY: see above: the closure makes bare system calls alone.
+    #[expect(unsafe_code, reason = "the standard library has no safe way to give up capabilities")]
+    unsafe {
+        command.pre_exec(lower);
+    }
 }

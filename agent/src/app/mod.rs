@@ -1,5 +1,8 @@
 //! The only place that wires rooms together: [`House`] is what a session may need, [`run`] is the life of the proxy.
 
+mod reload;
+mod run;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use crate::masking::MaskKey;
 use crate::recorder::Recorder;
 use crate::tls::Authority;
 use crate::upstream::{Secrets, Upstreams};
+
+pub use run::{Start, run};
 
 /// The configuration in force, with each target shared by the sessions that it serves.
 pub struct Settings {

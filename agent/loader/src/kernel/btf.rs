@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Where the running kernel describes its types.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
@@ -16,7 +16,7 @@ const PIDTYPE_SID: u32 = 3;
 const POINTER: u32 = 8;
 
 /// Offsets for the programs' settings: (name of the setting, bytes). Missing fields are left out.
-pub type Offsets = BTreeMap<&'static str, u32>;
+pub(crate) type Offsets = BTreeMap<&'static str, u32>;
 
 /// The fields that the programs know: setting, struct, member, what is added.
 const FIELDS: [(&str, &str, &str, u32); 8] = [
@@ -32,7 +32,7 @@ const FIELDS: [(&str, &str, &str, u32); 8] = [
 ];
 
 /// Reads the offsets; what can't be read is missing.
-pub fn offsets(path: &Path) -> Offsets {
+pub(crate) fn offsets(path: &Path) -> Offsets {
     let Ok(bytes) = fs::read(path) else { return Offsets::new() };
     parse(&bytes).unwrap_or_default()
 }

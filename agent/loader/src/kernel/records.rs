@@ -9,35 +9,35 @@ const EVENT: usize = size_of::<sluice_abi::Event>();
 
 /// What the loader needs of an [`sluice_abi::Event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// The place that was asked for; IPv4-mapped addresses as IPv4.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Host byte order.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Process id, 0 where unknown.
-    pub tgid: u32,
+    pub(crate) tgid: u32,
     /// Real uid, `u32::MAX` where unknown.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Session id.
-    pub sid: u32,
+    pub(crate) sid: u32,
     /// Audit login uid.
-    pub loginuid: u32,
+    pub(crate) loginuid: u32,
     /// Start of the process, nanoseconds since boot.
-    pub start_ns: u64,
+    pub(crate) start_ns: u64,
     /// Cgroup v2 id.
-    pub cgroup: u64,
+    pub(crate) cgroup: u64,
     /// Cookie of the socket.
-    pub cookie: u64,
+    pub(crate) cookie: u64,
     /// When, nanoseconds since boot.
-    pub time_ns: u64,
+    pub(crate) time_ns: u64,
     /// What the task calls itself.
-    pub comm: String,
+    pub(crate) comm: String,
     /// A [`sluice_abi::Road`].
-    pub road: u32,
+    pub(crate) road: u32,
     /// A [`sluice_abi::Verdict`].
-    pub verdict: u32,
+    pub(crate) verdict: u32,
     /// Lost in the ring before this one.
-    pub dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 fn u32_at(bytes: &[u8; EVENT], at: usize) -> u32 {
@@ -49,13 +49,13 @@ fn u64_at(bytes: &[u8; EVENT], at: usize) -> u64 {
 }
 
 /// The address that people know: IPv4 where the kernel's is mapped.
-pub fn ip(addr: Addr) -> IpAddr {
+pub(crate) fn ip(addr: Addr) -> IpAddr {
     let v6 = Ipv6Addr::from(addr);
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
 /// The address that the kernel programs know: IPv4 mapped.
-pub fn addr(ip: IpAddr) -> Addr {
+pub(crate) fn addr(ip: IpAddr) -> Addr {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
@@ -64,7 +64,7 @@ pub fn addr(ip: IpAddr) -> Addr {
 
 impl Event {
     /// Reads a record of the ring; `None` for one of another size.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         use std::mem::offset_of;
 
         use sluice_abi::{Event as Raw, Origin};
@@ -94,7 +94,7 @@ impl Event {
     }
 
     /// As `handover.proto` names it.
-    pub fn road_name(&self) -> &'static str {
+    pub(crate) fn road_name(&self) -> &'static str {
         match self.road {
             1 => "connect4",
             2 => "connect6",
@@ -106,7 +106,7 @@ impl Event {
     }
 
     /// As `handover.proto` names it.
-    pub fn verdict_name(&self) -> &'static str {
+    pub(crate) fn verdict_name(&self) -> &'static str {
         match self.verdict {
             1 => "redirected",
             2 => "denied",
@@ -117,7 +117,7 @@ impl Event {
 }
 
 /// A [`Proxy`] as the map keeps it.
-pub fn proxy(p: &Proxy) -> [u8; size_of::<Proxy>()] {
+pub(crate) fn proxy(p: &Proxy) -> [u8; size_of::<Proxy>()] {
     let mut out = [0; size_of::<Proxy>()];
     out[..8].copy_from_slice(&p.cgroup.to_ne_bytes());
     out[8..16].copy_from_slice(&p.start_ticks.to_ne_bytes());
@@ -126,7 +126,7 @@ pub fn proxy(p: &Proxy) -> [u8; size_of::<Proxy>()] {
 }
 
 /// A [`Listener`] as the map keeps it.
-pub fn listener(l: &Listener) -> [u8; size_of::<Listener>()] {
+pub(crate) fn listener(l: &Listener) -> [u8; size_of::<Listener>()] {
     let mut out = [0; size_of::<Listener>()];
     out[..8].copy_from_slice(&l.netns.to_ne_bytes());
     out[8..12].copy_from_slice(&l.addr4);
@@ -136,12 +136,12 @@ pub fn listener(l: &Listener) -> [u8; size_of::<Listener>()] {
 }
 
 /// The port in a [`Listener`] as the map keeps it.
-pub fn listener_port(bytes: [u8; size_of::<Listener>()]) -> u16 {
+pub(crate) fn listener_port(bytes: [u8; size_of::<Listener>()]) -> u16 {
     u16::from_ne_bytes([bytes[28], bytes[29]])
 }
 
 /// A [`Protection`] as the map keeps it.
-pub fn protection(p: &Protection) -> [u8; size_of::<Protection>()] {
+pub(crate) fn protection(p: &Protection) -> [u8; size_of::<Protection>()] {
     let mut out = [0; size_of::<Protection>()];
     out[..4].copy_from_slice(&p.target.to_ne_bytes());
     out[4..].copy_from_slice(&p.flags.to_ne_bytes());
@@ -149,10 +149,10 @@ pub fn protection(p: &Protection) -> [u8; size_of::<Protection>()] {
 }
 
 /// The data of a [`Destination`] behind its prefix length.
-pub type Place = [u8; size_of::<Destination>() - 4];
+pub(crate) type Place = [u8; size_of::<Destination>() - 4];
 
 /// A port and an address as the trie keeps them.
-pub fn place(port: u16, address: Addr) -> Place {
+pub(crate) fn place(port: u16, address: Addr) -> Place {
     let mut out = Place::default();
     out[..2].copy_from_slice(&port.to_be_bytes());
     out[2..18].copy_from_slice(&address);
@@ -160,7 +160,7 @@ pub fn place(port: u16, address: Addr) -> Place {
 }
 
 /// The loopback address for IPv4 sockets.
-pub const LOOPBACK4: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub(crate) const LOOPBACK4: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,155 @@
+//! What has to be there before anything runs: directories, the guarded cgroup, secrets.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, User, chown};
+use sluice_config::Config;
+
+/// Names of the proxy's own directories under `agent.state_dir`; the directory itself is root's, so that what the
+/// loader keeps there can't be replaced by the proxy.
+const STATE: [&str; 3] = ["ca", "keys", "recordings"];
+
+/// The user that the proxy runs as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+}
+
+/// Looks `agent.user` up.
+pub(crate) fn account(config: &Config) -> Result<Account, String> {
+    let name = &config.agent.user;
+    match User::from_name(name) {
+        Ok(Some(user)) if user.uid.is_root() => Err(format!("agent.user `{name}` is root: the proxy must not be")),
+        Ok(Some(user)) => Ok(Account { uid: user.uid, gid: user.gid }),
+        Ok(None) => Err(format!(
+            "agent.user `{name}` does not exist; make it: useradd --system --shell /usr/sbin/nologin {name}"
+        )),
+        Err(error) => Err(format!("agent.user `{name}`: {error}")),
+    }
+}
+
+/// Makes the directories of `[agent]` and gives them to whom they belong.
+pub(crate) fn directories(config: &Config, account: Account) -> Result<(), String> {
+    let agent = &config.agent;
+    let root = Account { uid: Uid::from_raw(0), gid: account.gid };
+    directory(&agent.state_dir, root, 0o750)?;
+    for name in STATE {
+        directory(&agent.state_dir.join(name), account, 0o700)?;
+    }
+    directory(&agent.log_dir, account, 0o750)?;
+    // everybody may talk to the admin socket: who somebody is, the kernel tells
+    directory(&agent.run_dir, Account { uid: Uid::from_raw(0), gid: Gid::from_raw(0) }, 0o755)
+}
+
+fn directory(path: &Path, owner: Account, mode: u32) -> Result<(), String> {
+    let fault = |act: &str, error: &dyn std::fmt::Display| format!("{act} {}: {error}", path.display());
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|e| fault("making", &e))?;
+    chown(path, Some(owner.uid), Some(owner.gid)).map_err(|e| fault("giving away", &e))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| fault("setting the mode of", &e))
+}
+
+/// `guard.cgroup`, or the root of cgroup v2 wherever it is mounted.
+pub(crate) fn cgroup(config: &Config) -> Result<PathBuf, String> {
+    if let Some(path) = &config.guard.cgroup {
+        return Ok(path.clone());
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    cgroup_mount(&mounts).ok_or_else(|| {
+        "cgroup v2 is not mounted; mount it (mount -t cgroup2 none /sys/fs/cgroup/unified) or set guard.cgroup"
+            .to_owned()
+    })
+}
+
+/// The mount point of the whole hierarchy in `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+pub(crate) fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(3);
+        let (root, point) = (left.next()?, left.next()?);
+        // octal escapes stand for blanks only; a cgroup mount has none
+        (right.starts_with("cgroup2 ") && root == "/" && !point.contains('\\')).then(|| point.into())
+    })
+}
+
+/// A file that root alone can read, opened for reading.
+pub(crate) fn secret(path: &Path) -> Result<File, String> {
+    let fault = |error: io::Error| format!("{}: {error}", path.display());
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).map_err(fault)?;
+    let metadata = file.metadata().map_err(fault)?;
+    if !metadata.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    if metadata.uid() != 0 || metadata.mode() & 0o077 != 0 {
+        return Err(format!(
+            "{0}: others than root may read or write it; chown root:root {0} && chmod 600 {0}",
+            path.display()
+        ));
+    }
+    Ok(file)
+}
+
+/// The secrets that the configuration names, each by the name that the proxy knows it by. One that can't be opened is
+/// said and left out: its target stays closed.
+pub(crate) fn secrets(config: &Config) -> Vec<(String, File)> {
+    let mut wanted: Vec<(String, &Path)> = Vec::new();
+    if let Some(path) = &config.identity.client_secret_file {
+        wanted.push(("identity/client_secret".to_owned(), path));
+    }
+    for target in &config.targets {
+        if let Some(path) = &target.upstream.password_file {
+            wanted.push((format!("target/{}/password", target.name), path));
+        }
+    }
+    let open = |(name, path): (String, &Path)| match secret(path) {
+        Ok(file) => Some((name, file)),
+        Err(error) => {
+            tracing::error!("{name}: {error}");
+            None
+        }
+    };
+    wanted.into_iter().filter_map(open).collect()
+}
+
+/// Writes a file of the loader's own under `agent.state_dir`, whole or not at all.
+pub(crate) fn keep(config: &Config, name: &str, text: &str) -> io::Result<()> {
+    let dir = &config.agent.state_dir;
+    let temporary = dir.join(format!(".{name}.new"));
+    fs::write(&temporary, text)?;
+    fs::set_permissions(&temporary, Permissions::from_mode(0o600))?;
+    fs::rename(temporary, dir.join(name))
+}
+
+/// What [`keep`] has written.
+pub(crate) fn kept(config: &Config, name: &str) -> Option<String> {
+    fs::read_to_string(config.agent.state_dir.join(name)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_hierarchy_is_taken_and_not_a_part_of_it() {
+        let text = "30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro\n\
+                    31 30 0:27 /docker/1 /mnt/part rw - cgroup2 cgroup2 rw\n\
+                    32 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(cgroup_mount(text), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(cgroup_mount("garbage - cgroup2 x\n"), None);
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(secret(&path).unwrap_err().contains("chmod 600"));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(secret(&link).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Live proof of each layer: a process in the guarded cgroup goes down every road, and what becomes of it is looked at.
+//!
+//! Nothing is concluded from a version or from what was attached. The canary's destination is a loopback address that
+//! nobody uses; it is led to a listener of the loader's own, so that a probe never meets the proxy.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use sluice_abi::{CANARY, CANARY_ADDR, Origin};
+
+use super::{Guard, maps, records};
+use crate::sys;
+
+/// Where the canary wants to go.
+const GOAL: Ipv4Addr = Ipv4Addr::new(127, 83, 76, 1);
+const GOAL_PORT: u16 = 9;
+/// Where it tries to sit on the proxy's port.
+const SEAT: Ipv4Addr = Ipv4Addr::new(127, 83, 76, 2);
+/// Longer than any of its roads takes.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What a probe said of one layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// As [`sluice_config::Layer`] names it.
+    pub(crate) name: &'static str,
+    /// `enforced` or `absent`.
+    pub(crate) state: &'static str,
+    /// What the canary saw, or why the layer is absent.
+    pub(crate) proof: String,
+}
+
+/// What the canary said, road by road, and whom the listener met.
+#[derive(Default)]
+struct Report {
+    said: BTreeMap<String, String>,
+    pid: u32,
+    origins: Vec<Origin>,
+    failure: Option<String>,
+}
+
+/// Sends a canary.
+pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
+    let cgroup = guard.cgroup.join(format!("sluice-canary-{}", std::process::id()));
+    let mut report = Report::default();
+    if let Err(error) = send(guard, &cgroup, &mut report) {
+        report.failure = Some(error.to_string());
+    }
+    let place = maps::single(IpAddr::V4(GOAL), GOAL_PORT);
+    // absent where `send` did not come that far
+    let _ = guard.forget(place, false);
+    remove(&cgroup);
+    judge(&report)
+}
+
+fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()> {
+    fs::create_dir_all(cgroup)?;
+    guard.ignore(fs::metadata(cgroup)?.ino());
+    let listener = TcpListener::bind((Ipv4Addr::from(CANARY_ADDR), guard.port))?;
+    listener.set_nonblocking(true)?;
+    let place = maps::single(IpAddr::V4(GOAL), GOAL_PORT);
+    guard.add(place, CANARY).map_err(io::Error::other)?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg("canary")
+        .arg(cgroup)
+        .arg(guard.port.to_string())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    report.pid = child.id();
+    let began = Instant::now();
+    let ended = loop {
+        match listener.accept() {
+            Ok((met, _)) => report.origins.extend(sluice_abi::user::origin(met.as_fd())),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if child.try_wait()?.is_some() {
+                    break true;
+                }
+                if began.elapsed() > PATIENCE {
+                    break false;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(e) => return Err(e),
+        }
+    };
+    if !ended {
+        child.kill()?;
+        child.wait()?;
+        return Err(io::Error::other("the canary did not come back in time"));
+    }
+    let mut said = String::new();
+    if let Some(mut out) = child.stdout.take() {
+        out.read_to_string(&mut said)?;
+    }
+    report.said = said
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(road, what)| (road.to_owned(), what.to_owned()))
+        .collect();
+    Ok(())
+}
+
+/// The kernel lets go of an ended process's cgroup a moment later.
+fn remove(cgroup: &Path) {
+    for _ in 0..50 {
+        match fs::remove_dir(cgroup) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
+            _ => return,
+        }
+    }
+}
+
+fn judge(report: &Report) -> Vec<Layer> {
+    let said = |road: &str| match (report.said.get(road), &report.failure) {
+        (Some(what), _) => what.clone(),
+        (None, Some(failure)) => format!("not tried: {failure}"),
+        (None, None) => "the canary said nothing of it".to_owned(),
+    };
+    let layer = |name, roads: &[(&'static str, &str)], proof: &str| {
+        let wrong = roads.iter().find(|(road, wanted)| said(road) != *wanted);
+        match wrong {
+            None => Layer { name, state: "enforced", proof: proof.to_owned() },
+            Some((road, wanted)) => Layer {
+                name,
+                state: "absent",
+                proof: format!("{road}: expected `{wanted}`, but saw `{}`", said(road)),
+            },
+        }
+    };
+    let mut origin = layer("origin", &[], "the accepted sockets named the canary and where it wanted to go");
+    let right = |o: &Origin| {
+        (o.tgid, o.port, records::ip(o.addr)) == (report.pid, GOAL_PORT, IpAddr::V4(GOAL))
+    };
+    if report.origins.len() != 2 || !report.origins.iter().all(right) {
+        origin.state = "absent";
+        origin.proof = format!("{} of 2 accepted sockets named the canary", report.origins.iter().filter(|o| right(o)).count());
+    }
+    let absent = |name, proof: &str| Layer { name, state: "absent", proof: proof.to_owned() };
+    vec![
+        layer(
+            "connect",
+            &[("connect4", "led away"), ("connect6", "led away")],
+            "a canary's connect met the loader's own listener, from an IPv4 and an IPv6 socket",
+        ),
+        layer("bind", &[("bind", "refused")], "a canary was refused the proxy's port"),
+        layer("peername", &[("peername", "as asked for")], "getpeername gave the address that was asked for"),
+        origin,
+        layer(
+            "egress",
+            &[("raw", "refused"), ("datagram", "refused")],
+            "a canary's packets to a protected address did not leave (raw socket, datagram)",
+        ),
+        absent("device", "this version has no program at network devices: packet sockets of root are not stopped"),
+        absent("lsm", "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins"),
+    ]
+}
+
+/// The canary itself: `sluice-loader canary CGROUP PORT`. Says what became of it, road by road.
+pub(crate) fn child(cgroup: &Path, port: u16) -> io::Result<()> {
+    fs::write(cgroup.join("cgroup.procs"), "0")?;
+    let goal = SocketAddr::from((GOAL, GOAL_PORT));
+    let led = |stream: &io::Result<TcpStream>| match stream {
+        Ok(_) => "led away".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let four = TcpStream::connect_timeout(&goal, Duration::from_secs(1));
+    println!("connect4={}", led(&four));
+    let peer = four.as_ref().ok().and_then(|stream| stream.peer_addr().ok());
+    println!("peername={}", if peer == Some(goal) { "as asked for".to_owned() } else { format!("{peer:?}") });
+    let mapped = SocketAddr::from((GOAL.to_ipv6_mapped(), GOAL_PORT));
+    println!("connect6={}", led(&TcpStream::connect_timeout(&mapped, Duration::from_secs(1))));
+    let refused = |outcome: io::Result<()>| match outcome {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => "refused".to_owned(),
+        Err(error) => error.to_string(),
+        Ok(()) => "went through".to_owned(),
+    };
+    println!("bind={}", refused(TcpListener::bind((SEAT, port)).map(drop)));
+    println!("raw={}", refused(raw()));
+    let datagram = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.send_to(b"canary", goal));
+    println!("datagram={}", refused(datagram.map(drop)));
+    Ok(())
+}
+
+/// A TCP segment without a TCP socket.
+fn raw() -> io::Result<()> {
+    let mut segment = [0u8; 20];
+    segment[2..4].copy_from_slice(&GOAL_PORT.to_be_bytes());
+    segment[12] = 5 << 4;
+    segment[13] = 2;
+    sys::send_raw(libc::IPPROTO_TCP, &segment, GOAL)
+}
+
+impl Guard {
+    /// What happens in this cgroup is a canary's doing and no event.
+    fn ignore(&mut self, cgroup: u64) {
+        if self.canaries.len() >= 16 {
+            self.canaries.remove(0);
+        }
+        self.canaries.push(cgroup);
+    }
+}

@@ -1,0 +1,153 @@
+//! The maps: what the programs know, written here alone.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, MapData};
+use ipnet::IpNet;
+use sluice_abi::{Addr, Protection};
+
+use super::{Guard, GuardError, Place, records};
+
+/// All of them are pinned under these names.
+pub(super) const NAMES: [&str; 11] = [
+    "DESTINATIONS",
+    "ADDRESSES",
+    "PROXY",
+    "BINDER",
+    "LISTENER",
+    "WANT",
+    "GOT",
+    "FLOWS",
+    "TAGS",
+    "EVENTS",
+    "DROPPED",
+];
+
+pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {
+    GuardError::Map { map, reason: reason.to_string() }
+}
+
+type Destinations<'a> = LpmTrie<&'a mut MapData, records::Place, [u8; 8]>;
+type Addresses<'a> = LpmTrie<&'a mut MapData, Addr, [u8; 8]>;
+
+/// Bits of a network in the mapped form.
+fn bits(network: IpNet) -> u32 {
+    let prefix = u32::from(network.prefix_len());
+    if network.addr().is_ipv4() { 96 + prefix } else { prefix }
+}
+
+fn destination(place: Place) -> Key<records::Place> {
+    let address = records::addr(place.network.network());
+    Key::new(16 + bits(place.network), records::place(place.port, address))
+}
+
+fn address(network: IpNet) -> Key<Addr> {
+    Key::new(bits(network), records::addr(network.network()))
+}
+
+impl Guard {
+    pub(super) fn set_array<const N: usize>(&mut self, name: &'static str, value: [u8; N]) -> Result<(), GuardError> {
+        let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
+        let mut array = Array::<_, [u8; N]>::try_from(map).map_err(|e| fault(name, &e))?;
+        array.set(0, value, 0).map_err(|e| fault(name, &e))
+    }
+
+    pub(super) fn array<const N: usize>(&self, name: &'static str) -> Option<[u8; N]> {
+        Array::<_, [u8; N]>::try_from(self.ebpf.map(name)?).ok()?.get(&0, 0).ok()
+    }
+
+    /// From now on these places are protected, and no others: what is new comes before what is old goes.
+    pub(crate) fn protect(&mut self, places: &[Place]) -> Result<(), GuardError> {
+        let wanted: BTreeSet<Place> = places.iter().copied().collect();
+        for place in &wanted {
+            self.add(*place, 0)?;
+        }
+        let old: Vec<Place> = self.places.difference(&wanted).copied().collect();
+        for place in old {
+            // another target at the same network and port has the same key
+            let key = |p: &Place| (p.network, p.port);
+            if !wanted.iter().any(|w| key(w) == key(&place)) {
+                self.forget(place, wanted.iter().any(|w| w.network == place.network))?;
+            }
+        }
+        self.places = wanted;
+        Ok(())
+    }
+
+    /// The address first: a place without it is not looked at.
+    pub(super) fn add(&mut self, place: Place, flags: u32) -> Result<(), GuardError> {
+        let value = records::protection(&Protection { target: place.target, flags });
+        let mut map: Destinations<'_> = self.trie("DESTINATIONS")?;
+        map.insert(&destination(place), value, 0).map_err(|e| fault("DESTINATIONS", &e))?;
+        let mut map: Addresses<'_> = self.trie("ADDRESSES")?;
+        map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
+    }
+
+    pub(super) fn forget(&mut self, place: Place, keep_address: bool) -> Result<(), GuardError> {
+        if !keep_address {
+            let mut map: Addresses<'_> = self.trie("ADDRESSES")?;
+            map.remove(&address(place.network)).map_err(|e| fault("ADDRESSES", &e))?;
+        }
+        let mut map: Destinations<'_> = self.trie("DESTINATIONS")?;
+        map.remove(&destination(place)).map_err(|e| fault("DESTINATIONS", &e))
+    }
+
+    fn trie<'a, T>(&'a mut self, name: &'static str) -> Result<T, GuardError>
+    where
+        T: TryFrom<&'a mut aya::maps::Map>,
+        T::Error: Display,
+    {
+        let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
+        T::try_from(map).map_err(|e| fault(name, &e))
+    }
+
+    /// What stands in the table, also from an earlier loader.
+    pub(super) fn known_places(&mut self) -> Result<BTreeSet<Place>, GuardError> {
+        let map: Destinations<'_> = self.trie("DESTINATIONS")?;
+        let mut places = BTreeSet::new();
+        for entry in map.iter() {
+            let (key, value) = entry.map_err(|e| fault("DESTINATIONS", &e))?;
+            places.extend(place(key.prefix_len(), key.data(), value));
+        }
+        Ok(places)
+    }
+
+    /// All that is protected now.
+    #[cfg_attr(not(test), expect(dead_code, reason = "asked by tests alone"))]
+    pub(crate) fn places(&self) -> &BTreeSet<Place> {
+        &self.places
+    }
+}
+
+fn place(prefix: u32, data: records::Place, value: [u8; 8]) -> Option<Place> {
+    let port = u16::from_be_bytes([data[0], data[1]]);
+    let address: Addr = data.get(2..18)?.try_into().ok()?;
+    let target = u32::from_ne_bytes(value.get(..4)?.try_into().ok()?);
+    let ip = records::ip(address);
+    let bits = prefix.checked_sub(if ip.is_ipv4() { 16 + 96 } else { 16 })?;
+    let network = IpNet::new(ip, u8::try_from(bits).ok()?).ok()?;
+    Some(Place { network, port, target })
+}
+
+/// A single address.
+pub(super) fn single(address: IpAddr, port: u16) -> Place {
+    Place { network: IpNet::from(address), port, target: u32::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for (network, port) in [("10.0.0.0/8", 5432), ("10.77.0.2/32", 0), ("fd00::/8", 1), ("::1/128", 65535)] {
+            let before = Place { network: network.parse().unwrap(), port, target: 7 };
+            let key = destination(before);
+            let value = records::protection(&Protection { target: 7, flags: 0 });
+            assert_eq!(place(key.prefix_len(), key.data(), value), Some(before));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The guard: Sluice's programs in the kernel, their maps and pins.
+//!
+//! Enters: the object, a cgroup, places to protect. Leaves: events, and the proof of each layer. What must hold: what
+//! was pinned goes on without this process; programs are replaced in their links, so that there is no moment without
+//! one; a place is added before an old one is taken away.
+
+mod attach;
+mod btf;
+mod canary;
+mod maps;
+mod records;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use ipnet::IpNet;
+use sluice_abi::{ABI_VERSION, Listener, Proxy};
+
+use crate::sys;
+
+pub(crate) use canary::{Layer, child as canary_child};
+pub(crate) use records::Event;
+
+/// Why the guard does not stand.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GuardError {
+    /// The object with the programs.
+    #[error("{path}: {reason}")]
+    Object { path: PathBuf, reason: String },
+    /// The verifier or the kernel refused a program.
+    #[error("the kernel refused the program {program}: {reason}")]
+    Program { program: String, reason: String },
+    /// A map could not be made, read or written.
+    #[error("the kernel's table {map}: {reason}")]
+    Map { map: &'static str, reason: String },
+    /// A path (cgroup, pins).
+    #[error("{act} {path}: {source}")]
+    Path {
+        act: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A pinned link guards another cgroup.
+    #[error(
+        "{pins} guards another cgroup than {cgroup}: run `sluice-loader disarm` with the old configuration first"
+    )]
+    Elsewhere { pins: PathBuf, cgroup: PathBuf },
+}
+
+pub(crate) fn at(act: &'static str, path: &Path) -> impl Fn(io::Error) -> GuardError {
+    let path = path.to_owned();
+    move |source| GuardError::Path { act, path: path.clone(), source }
+}
+
+/// Somewhere that is reached through the proxy alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Addresses.
+    pub(crate) network: IpNet,
+    /// Port; 0: every port.
+    pub(crate) port: u16,
+    /// Index of the target in the configuration.
+    pub(crate) target: u32,
+}
+
+/// The programs, loaded; attached by [`Guard::attach`].
+pub(crate) struct Guard {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    cgroup: PathBuf,
+    links: Vec<OwnedFd>,
+    ring: aya::maps::RingBuf<aya::maps::MapData>,
+    places: BTreeSet<Place>,
+    port: u16,
+    /// Cgroups of canaries.
+    canaries: Vec<u64>,
+}
+
+impl Guard {
+    /// Loads the object; maps that were pinned before, with what stands in them, are taken over.
+    pub(crate) fn load(object: &Path, cgroup: &Path, pins: &Path) -> Result<Self, GuardError> {
+        let maps = pins.join(format!("maps-{ABI_VERSION}"));
+        fs::create_dir_all(&maps).map_err(at("making the directory of pins", &maps))?;
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(pins, fs::Permissions::from_mode(0o700)).map_err(at("closing", pins))?;
+        let bytes = fs::read(object).map_err(at("reading the kernel programs", object))?;
+        let offsets = btf::offsets(Path::new(btf::VMLINUX));
+        // a kernel before 5.15 has no cookie of the network namespace in the connect hook: tried, not concluded
+        let mut ebpf = open(object, &bytes, &offsets, &maps, 1)?;
+        if attach::load(&mut ebpf).is_err() {
+            ebpf = open(object, &bytes, &offsets, &maps, 0)?;
+            attach::load(&mut ebpf)?;
+        }
+        let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
+        let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
+        let mut guard = Self {
+            ebpf,
+            pins: pins.to_owned(),
+            cgroup: cgroup.to_owned(),
+            links: Vec::new(),
+            ring,
+            places: BTreeSet::new(),
+            port: 0,
+            canaries: Vec::new(),
+        };
+        guard.places = guard.known_places()?;
+        Ok(guard)
+    }
+
+    /// Puts the programs in force: into the pinned links, or into new ones at the cgroup.
+    pub(crate) fn attach(&mut self) -> Result<(), GuardError> {
+        self.links = attach::attach(&self.ebpf, &self.cgroup, &self.pins)?;
+        Ok(())
+    }
+
+    /// From now on this process may bind the proxy's port, and nobody else.
+    pub(crate) fn register_binder(&mut self) -> Result<(), GuardError> {
+        let pid = std::process::id();
+        let start_ticks = crate::process::start_ticks(pid).unwrap_or(0);
+        let binder = Proxy { cgroup: 0, start_ticks, tgid: pid, pad: 0 };
+        self.set_array("BINDER", records::proxy(&binder))
+    }
+
+    /// Where connects are taken to, in this process's network namespace.
+    pub(crate) fn listen_at(&mut self, port: u16) -> Result<(), GuardError> {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .map_err(|e| maps::fault("LISTENER", &e))?;
+        let netns = sys::netns_cookie(socket.as_fd()).unwrap_or(0);
+        let addr6 = std::net::Ipv6Addr::LOCALHOST.octets();
+        let listener = Listener { netns, addr4: Ipv4Addr::LOCALHOST.octets(), addr6, port, pad: 0 };
+        self.port = port;
+        self.set_array("LISTENER", records::listener(&listener))
+    }
+
+    /// The proxy: its sockets towards protected places pass.
+    pub(crate) fn admit(&mut self, pid: u32, start_ticks: u64, cgroup: u64) -> Result<(), GuardError> {
+        self.set_array("PROXY", records::proxy(&Proxy { cgroup, start_ticks, tgid: pid, pad: 0 }))
+    }
+
+    /// There is no proxy.
+    pub(crate) fn dismiss(&mut self) -> Result<(), GuardError> {
+        self.set_array("PROXY", [0; size_of::<Proxy>()])
+    }
+
+    /// What is pollable while events wait.
+    pub(crate) fn events(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring lives as long as `self`, and so does its descriptor.
+        #[expect(unsafe_code, reason = "aya's ring has no AsFd, only AsRawFd")]
+        unsafe {
+            BorrowedFd::borrow_raw(self.ring.as_raw_fd())
+        }
+    }
+
+    /// The next try that a program saw.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let item = self.ring.next()?;
+            // a record of another size is of another version: it can't come from our own programs
+            if let Some(event) = Event::parse(&item).filter(|event| !self.canaries.contains(&event.cgroup)) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Events that did not fit into the ring, since the maps were pinned.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.array::<8>("DROPPED").map_or(0, u64::from_ne_bytes)
+    }
+
+    /// How long this host has been guarded without a break.
+    pub(crate) fn armed_for(&self) -> Duration {
+        let first = fs::metadata(attach::links(&self.pins)).and_then(|m| m.modified());
+        first.ok().and_then(|t| SystemTime::now().duration_since(t).ok()).unwrap_or_default()
+    }
+
+    /// What keeps guarding this host.
+    pub(crate) fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// Sends a canary down every road and says what became of it.
+    pub(crate) fn probe(&mut self) -> Vec<Layer> {
+        canary::probe(self)
+    }
+
+    /// Takes everything away. Afterwards nothing is guarded.
+    pub(crate) fn disarm(pins: &Path) -> Result<(), GuardError> {
+        match fs::remove_dir_all(pins) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at("removing", pins)(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open(
+    object: &Path,
+    bytes: &[u8],
+    offsets: &btf::Offsets,
+    pins: &Path,
+    netns_cookie: u32,
+) -> Result<Ebpf, GuardError> {
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::DISABLE).allow_unsupported_maps();
+    loader.override_global("HAS_NETNS_COOKIE", &netns_cookie, true);
+    for (name, offset) in offsets {
+        loader.override_global(name, offset, true);
+    }
+    for name in maps::NAMES {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    loader.load(bytes).map_err(|e| GuardError::Object { path: object.to_owned(), reason: words(&e) })
+}
+
+/// An error with its causes.
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! What the loader says while the proxy runs: other settings, secrets, tries that the kernel saw, the end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{House, Settings, load};
+use crate::audit;
+use crate::identity::Identity;
+use crate::services::postgres;
+use crate::upstream::Secrets;
+
+/// Secrets come in batches; what is not in the last ones is gone.
+#[derive(Default)]
+pub(super) struct Batches {
+    names: Vec<String>,
+}
+
+impl Batches {
+    /// Takes one batch; whether it was the last.
+    pub(super) fn take(&mut self, secrets: &Secrets, batch: Vec<(String, OwnedFd)>, more: bool) -> bool {
+        for (name, descriptor) in batch {
+            if let Err(error) = secrets.load(&name, descriptor) {
+                tracing::error!(%error, secret = name, "a secret could not be read; its target stays closed");
+            }
+            self.names.push(name);
+        }
+        if !more {
+            secrets.keep_only(&std::mem::take(&mut self.names));
+        }
+        !more
+    }
+}
+
+impl House {
+    /// Reads configuration and policy again; both take effect, or neither does.
+    ///
+    /// # Errors
+    /// What is wrong, with file and line; the old ones stay.
+    pub fn reload(&self) -> Result<(), String> {
+        let outcome = self.try_reload();
+        let event = match &outcome {
+            Ok(digest) => audit::reloaded(&self.config_path, digest),
+            Err(error) => audit::reload_rejected(&self.config_path, error),
+        };
+        self.audit.record_now(&event).map_err(|e| e.to_string())?;
+        outcome.map(drop)
+    }
+
+    fn try_reload(&self) -> Result<String, String> {
+        let (config, policy) = load(&self.config_path)?;
+        let old = self.settings.load();
+        let limits = |c: &sluice_config::Config| (c.limits.connections, c.limits.unauthenticated);
+        if config.agent != old.config.agent || limits(&config) != limits(&old.config) {
+            return Err(format!(
+                "{}: [agent], limits.connections and limits.unauthenticated take effect by a restart of \
+                 sluice-loader alone; nothing of the new configuration is in force",
+                self.config_path.display()
+            ));
+        }
+        let names: Vec<_> = config.targets.iter().map(postgres::names).collect();
+        self.authority.cover(&names).map_err(|e| super::run::chain(&e))?;
+        if config.identity != old.config.identity {
+            let secret = self.secrets.get("identity/client_secret");
+            let identity = Identity::new(&config.identity, secret).map_err(|e| super::run::chain(&e))?;
+            self.identity.store(Arc::new(identity));
+        }
+        let digest = policy.digest().to_owned();
+        self.recorder.set(&config.recording);
+        let settings = Arc::new(Settings::new(config));
+        self.configure_targets(&settings);
+        self.settings.store(settings);
+        self.gate.replace(policy);
+        Ok(digest)
+    }
+
+    /// TLS towards the targets; one that has no good settings is closed and said so.
+    pub(super) fn configure_targets(&self, settings: &Settings) {
+        for error in self.upstreams.configure(&settings.targets).err().unwrap_or_default() {
+            tracing::error!(error = super::run::chain(&error), "a target is closed");
+        }
+    }
+
+    /// Tries that the kernel saw go on record; only then the loader forgets them.
+    pub(super) async fn kernel_events(&self, events: &sluice_api::handover::Events) {
+        for seen in &events.events {
+            while let Err(error) = self.audit.record_now(&audit::kernel(seen)) {
+                tracing::error!(%error, "an event of the kernel waits");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        let count = events.events.len() as u64;
+        if count > 0 {
+            self.link.events_seen(events.first + count - 1).await;
+        }
+    }
+}

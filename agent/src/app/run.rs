@@ -1,0 +1,286 @@
+//! The life of the proxy, from the loader's first message to its last.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sluice_config::{Config, Protocol};
+use sluice_policy::Policy;
+use tokio::net::{TcpStream, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::reload::Batches;
+use super::{House, Settings};
+use crate::audit::{self, Audit};
+use crate::fence::Fence;
+use crate::gate::{EndReason, Gate};
+use crate::identity::{Bindings, Identity};
+use crate::intake::link::{LoaderLink, News};
+use crate::intake::{self, Inbound};
+use crate::masking::MaskKey;
+use crate::recorder::{Finding, Recorder};
+use crate::services::Service as _;
+use crate::services::postgres::{self, Postgres};
+use crate::tls::Authority;
+use crate::upstream::{Secrets, Upstreams};
+
+/// The loader gives the secrets right after its first message; without them the targets stay closed.
+const SECRETS_PATIENCE: Duration = Duration::from_secs(5);
+/// Sessions in hand may go on for so long after [`News::Stop`]; the loader waits a little longer.
+const FINISH_PATIENCE: Duration = Duration::from_secs(8);
+/// After that, and when the loader is gone: to tell the clients and seal the recordings.
+const SEAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the process has before it has threads.
+pub struct Start {
+    /// `--config`.
+    pub config_path: PathBuf,
+    /// What stands there.
+    pub config: Config,
+    /// And its policy.
+    pub policy: Policy,
+    /// The socket to the loader.
+    pub loader: OwnedFd,
+    /// What stands around the process.
+    pub fence: Fence,
+}
+
+/// Serves until the loader says stop or is gone.
+///
+/// # Errors
+/// In words, what kept it from serving.
+pub async fn run(start: Start) -> Result<(), String> {
+    let (link, endowment, mut news) = LoaderLink::begin(start.loader).await.map_err(|e| chain(&e))?;
+    let secrets = Arc::new(Secrets::default());
+    let mut batches = Batches::default();
+    let early = first_secrets(&secrets, &mut batches, &mut news).await;
+    let parts = Parts { link, secrets, fence: start.fence, ticks_per_second: endowment.ticks_per_second };
+    let house = build(start.config_path, start.config, start.policy, parts)?;
+
+    tokio::spawn(Arc::clone(&house.audit).sync_forever());
+    tokio::spawn(watch_recorder(Arc::clone(&house)));
+    let admin = admin_socket(endowment.admin).map_err(|e| chain(&e))?;
+    let mut doors = vec![tokio::spawn(crate::admin::serve(admin, Arc::clone(&house)))];
+    let service = Postgres::new();
+    for descriptor in endowment.listeners {
+        let listener = intake::listener(descriptor).map_err(|e| chain(&e))?;
+        let (house, service) = (Arc::clone(&house), Arc::clone(&service));
+        let serve = move |stream| connection(Arc::clone(&house), Arc::clone(&service), stream);
+        doors.push(tokio::spawn(intake::accept(listener, Arc::new(serve))));
+    }
+    tracing::info!(targets = house.settings.load().targets.len(), "serving");
+
+    for said in early {
+        hear(&house, &mut batches, said).await;
+    }
+    let patience = loop {
+        match news.recv().await {
+            Some(News::Stop) => break FINISH_PATIENCE,
+            Some(said) => hear(&house, &mut batches, said).await,
+            None => {
+                tracing::error!("sluice-loader has gone; this proxy ends, the kernel keeps refusing");
+                break Duration::ZERO;
+            }
+        }
+    };
+    doors.iter().for_each(tokio::task::JoinHandle::abort);
+    finish(&house, patience).await;
+    Ok(())
+}
+
+async fn hear(house: &Arc<House>, batches: &mut Batches, said: News) {
+    match said {
+        News::Events(events) => house.kernel_events(&events).await,
+        News::Credentials { secrets, more } => {
+            batches.take(&house.secrets, secrets, more);
+        }
+        News::Reload => {
+            let outcome = house.reload();
+            if let Err(error) = &outcome {
+                tracing::error!("the new configuration is not in force:\n{error}");
+            }
+            house.link.reloaded(outcome).await;
+        }
+        News::Stop => {}
+    }
+}
+
+/// Everything up to the last batch of secrets; what else came meanwhile is given back.
+async fn first_secrets(
+    secrets: &Secrets,
+    batches: &mut Batches,
+    news: &mut mpsc::Receiver<News>,
+) -> Vec<News> {
+    let mut others = Vec::new();
+    let wait = async {
+        while let Some(said) = news.recv().await {
+            match said {
+                News::Credentials { secrets: batch, more } => {
+                    if batches.take(secrets, batch, more) {
+                        return;
+                    }
+                }
+                other => others.push(other),
+            }
+        }
+    };
+    if tokio::time::timeout(SECRETS_PATIENCE, wait).await.is_err() {
+        tracing::error!("sluice-loader gave no secrets in time; targets that need one stay closed");
+    }
+    others
+}
+
+struct Parts {
+    link: Arc<LoaderLink>,
+    secrets: Arc<Secrets>,
+    fence: Fence,
+    ticks_per_second: u64,
+}
+
+fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> Result<Arc<House>, String> {
+    let state = config.agent.state_dir.clone();
+    let audit = Audit::start(&config.agent.log_dir).map_err(|e| chain(&e))?;
+    let recorder = Recorder::start(&state, &config.recording).map_err(|e| chain(&e))?;
+    for finding in recorder.findings() {
+        let (what, session) = finding_words(finding);
+        audit.record_now(&audit::recording_found(what, &session)).map_err(|e| chain(&e))?;
+    }
+    let names: Vec<_> = config.targets.iter().map(postgres::names).collect();
+    let authority = Authority::open(&state.join("ca"), &names).map_err(|e| chain(&e))?;
+    let secret = parts.secrets.get("identity/client_secret");
+    let identity = Identity::new(&config.identity, secret).map_err(|e| chain(&e))?;
+    let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS)));
+    let house = House {
+        connections: permits(config.limits.connections),
+        unauthenticated: permits(config.limits.unauthenticated),
+        mask_key: mask_key(&state.join("keys/mask.key"))?,
+        gate: Gate::new(policy, Arc::clone(&audit)),
+        upstreams: Arc::new(Upstreams::new(Arc::clone(&parts.secrets))),
+        settings: ArcSwap::from_pointee(Settings::new(config)),
+        identity: ArcSwap::from_pointee(identity),
+        bindings: Arc::default(),
+        authority: Arc::new(authority),
+        secrets: parts.secrets,
+        link: parts.link,
+        fence: parts.fence,
+        ticks_per_second: parts.ticks_per_second,
+        config_path,
+        recorder,
+        audit,
+    };
+    house.configure_targets(&house.settings.load());
+    Ok(Arc::new(house))
+}
+
+fn finding_words(finding: &Finding) -> (&'static str, String) {
+    match finding {
+        Finding::Recovered(id, _) => ("recovered", id.to_string()),
+        Finding::Broken(id, _) => ("broken", id.to_string()),
+        Finding::Missing(id) => ("missing", id.to_string()),
+    }
+}
+
+/// 32 random bytes of this host, made at the first start: masks of equal values stay equal after a restart.
+fn mask_key(path: &Path) -> Result<MaskKey, String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let fault = |e: std::io::Error| format!("{}: {e}", path.display());
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let mut bytes = vec![0; 32];
+            let random = ring::rand::SystemRandom::new();
+            ring::rand::SecureRandom::fill(&random, &mut bytes)
+                .map_err(|_| "no random bytes from the kernel".to_owned())?;
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let file = file.as_mut().map_err(|e| format!("{}: {e}", path.display()))?;
+            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(fault)?;
+            bytes
+        }
+        Err(e) => return Err(fault(e)),
+    };
+    let key: [u8; 32] = bytes.try_into().map_err(|_| {
+        format!("{}: not 32 bytes long; put back the right one, or remove it to have a new one", path.display())
+    })?;
+    Ok(MaskKey::new(&key))
+}
+
+fn admin_socket(descriptor: OwnedFd) -> std::io::Result<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// A connection that the kernel brought here.
+async fn connection(house: Arc<House>, service: Arc<Postgres>, stream: TcpStream) {
+    let Ok(_place) = Arc::clone(&house.connections).try_acquire_owned() else {
+        tracing::warn!("limits.connections is reached: a connection was closed");
+        return;
+    };
+    let refused = |target: &str, why: &str, lineage: &[sluice_api::common::Process]| {
+        tracing::warn!(target, why, "a connection was refused");
+        if let Err(error) = house.audit.record_now(&audit::session_refused(target, None, why, lineage)) {
+            tracing::error!(%error, "audit");
+        }
+    };
+    let inbound = match Inbound::identify(stream, &house.link).await {
+        Ok(inbound) => inbound,
+        Err(error) => return refused("", &chain(&error), &[]),
+    };
+    let Some(target) = house.target_at(inbound.destination) else {
+        let why = format!("no target is configured at {}", inbound.destination);
+        return refused("", &why, &inbound.lineage);
+    };
+    match target.protocol {
+        Protocol::Postgres => service.serve(inbound, target, house).await,
+    }
+}
+
+/// A recorder that fails, or works again, is an event.
+async fn watch_recorder(house: Arc<House>) {
+    let mut health = house.recorder.watch();
+    while health.changed().await.is_ok() {
+        let state = health.borrow_and_update().clone();
+        let Some(error) = state else { continue };
+        if let Err(error) = house.audit.record_now(&audit::recorder_failed("", &error)) {
+            tracing::error!(%error, "audit");
+        }
+    }
+}
+
+async fn finish(house: &House, patience: Duration) {
+    let gone = async {
+        while house.gate.open_sessions() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(patience, gone).await.is_ok() {
+        return;
+    }
+    let ended = house.gate.end_sessions(&EndReason::Shutdown, |_, _| true);
+    tracing::warn!(sessions = ended, "ending the sessions that are left");
+    let sealed = async {
+        while house.gate.open_sessions() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(SEAL_PATIENCE, sealed).await.is_err() {
+        tracing::error!("some recordings will be closed at the next start");
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = inner.source();
+    }
+    text
+}
