@@ -20,36 +20,37 @@ use crate::{
     maps::{FLOWS, Flow, GOT, TAGS, WANT, handle},
 };
 
+/// One of two addresses. Both are read whichever is meant: LLVM would make of a read in each branch one of
+/// `context + variable`, which the verifier refuses ("dereference of modified ctx ptr").
+#[inline(always)]
+fn either(ops: *mut bpf_sock_ops, ip4: u32, ip6: [u32; 4]) -> Addr {
+    if read!(ops, family) == AF_INET { mapped(ip4) } else { addr6(ip6) }
+}
+
 /// The socket's own end.
 #[inline(always)]
 fn local(ops: *mut bpf_sock_ops) -> (Addr, u16) {
-    let addr = if read!(ops, family) == AF_INET {
-        mapped(read!(ops, local_ip4))
-    } else {
-        addr6([
-            read!(ops, local_ip6[0]),
-            read!(ops, local_ip6[1]),
-            read!(ops, local_ip6[2]),
-            read!(ops, local_ip6[3]),
-        ])
-    };
-    (addr, read!(ops, local_port) as u16)
+    let ip4 = read!(ops, local_ip4);
+    let ip6 = [
+        read!(ops, local_ip6[0]),
+        read!(ops, local_ip6[1]),
+        read!(ops, local_ip6[2]),
+        read!(ops, local_ip6[3]),
+    ];
+    (either(ops, ip4, ip6), read!(ops, local_port) as u16)
 }
 
 /// The socket's other end. The port stands in network order in the upper half of its field.
 #[inline(always)]
 fn remote(ops: *mut bpf_sock_ops) -> (Addr, u16) {
-    let addr = if read!(ops, family) == AF_INET {
-        mapped(read!(ops, remote_ip4))
-    } else {
-        addr6([
-            read!(ops, remote_ip6[0]),
-            read!(ops, remote_ip6[1]),
-            read!(ops, remote_ip6[2]),
-            read!(ops, remote_ip6[3]),
-        ])
-    };
-    (addr, u32::from_be(read!(ops, remote_port)) as u16)
+    let ip4 = read!(ops, remote_ip4);
+    let ip6 = [
+        read!(ops, remote_ip6[0]),
+        read!(ops, remote_ip6[1]),
+        read!(ops, remote_ip6[2]),
+        read!(ops, remote_ip6[3]),
+    ];
+    (either(ops, ip4, ip6), u32::from_be(read!(ops, remote_port)) as u16)
 }
 
 /// The flow of a client's socket.

@@ -23,7 +23,9 @@ pub(crate) struct Account {
 pub(crate) fn account(config: &Config) -> Result<Account, String> {
     let name = &config.agent.user;
     match User::from_name(name) {
-        Ok(Some(user)) if user.uid.is_root() => Err(format!("agent.user `{name}` is root: the proxy must not be")),
+        Ok(Some(user)) if user.uid.is_root() => {
+            Err(format!("agent.user `{name}` is root: the proxy must not be"))
+        }
         Ok(Some(user)) => Ok(Account { uid: user.uid, gid: user.gid }),
         Ok(None) => Err(format!(
             "agent.user `{name}` does not exist; make it: useradd --system --shell /usr/sbin/nologin {name}"
@@ -57,7 +59,8 @@ pub(crate) fn cgroup(config: &Config) -> Result<PathBuf, String> {
     if let Some(path) = &config.guard.cgroup {
         return Ok(path.clone());
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
     cgroup_mount(&mounts).ok_or_else(|| {
         "cgroup v2 is not mounted; mount it (mount -t cgroup2 none /sys/fs/cgroup/unified) or set guard.cgroup"
             .to_owned()

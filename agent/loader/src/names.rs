@@ -136,7 +136,9 @@ fn resolve(
         for name in &names {
             match (name.as_str(), 0).to_socket_addrs() {
                 Ok(addresses) => found.push((name.clone(), addresses.map(|a| a.ip()).collect())),
-                Err(error) => tracing::warn!(name, %error, "a target's name does not resolve; what is known stays"),
+                Err(error) => {
+                    tracing::warn!(name, %error, "a target's name does not resolve; what is known stays")
+                }
             }
         }
         if rounds.send(found).is_err() || wake.write_all(b"!").is_err() {
@@ -166,7 +168,8 @@ mod tests {
     #[test]
     fn an_address_is_kept_for_a_while_and_longer_while_nobody_answers() {
         let (config, mut known) = (config(), Known::default());
-        let found = |list: &[&str]| vec![("db".to_owned(), list.iter().map(|a| a.parse().unwrap()).collect())];
+        let found =
+            |list: &[&str]| vec![("db".to_owned(), list.iter().map(|a| a.parse().unwrap()).collect())];
         assert!(known.update(&found(&["10.0.0.1"]), &config, 1000));
         assert!(known.update(&found(&["10.0.0.2"]), &config, 1050));
         assert_eq!(known.of("db").count(), 2);

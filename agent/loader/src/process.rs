@@ -113,7 +113,9 @@ fn describe(pid: u32) -> Option<Process> {
         sid: stat.sid,
         sid_start_ticks: if stat.sid == pid { stat.start_ticks } else { leader_start(stat.sid) },
         comm: stat.comm,
-        exe: fs::read_link(format!("{dir}/exe")).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default(),
+        exe: fs::read_link(format!("{dir}/exe"))
+            .map(|p| p.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         arguments,
         tty: terminal(stat.tty),
         cgroup,

@@ -22,10 +22,10 @@ use sluice_config::{Config, Host};
 use crate::grounds::{self, Account};
 use crate::kernel::{Guard, Layer, Place};
 use crate::names::{Known, Resolver, now_s, wanted};
+use crate::process;
 use crate::proxy::{self, Heard, MAX_PACKET, Proxy};
 use crate::tell::{Kept, cut};
 use crate::watch::Watch;
-use crate::process;
 
 /// Version of the conversation; both sides must name the same.
 const VERSION: u32 = 1;
@@ -104,8 +104,10 @@ impl Loader {
         }
         guard.register_binder().map_err(fault("the guard"))?;
         guard.attach().map_err(fault("the guard does not stand"))?;
-        let (port, listeners) = listen(&config)?;
+        let port = port(&config)?;
+        // before the bind: a listener is the proxy's own because the bind program has seen it
         guard.listen_at(port).map_err(fault("the guard"))?;
+        let listeners = listen(port)?;
         let admin = admin(&config)?;
         let (wake, woken) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(fault("pipe"))?;
         let names = wanted(&config);
@@ -343,7 +345,12 @@ impl Loader {
             }
             Ok(config) => {
                 if (&config.agent, &config.guard.cgroup, &config.guard.pins, config.guard.port)
-                    != (&self.config.agent, &self.config.guard.cgroup, &self.config.guard.pins, self.config.guard.port)
+                    != (
+                        &self.config.agent,
+                        &self.config.guard.cgroup,
+                        &self.config.guard.pins,
+                        self.config.guard.port,
+                    )
                 {
                     tracing::error!(
                         "{}: [agent], guard.cgroup, guard.pins and guard.port take effect by a restart of \
@@ -362,7 +369,10 @@ impl Loader {
     fn reloaded(&mut self, answer: &handover::Reloaded) {
         let Some(config) = self.next.take() else { return };
         if !answer.accepted {
-            tracing::error!("sluiced did not accept the new configuration; the old one stays:\n{}", answer.error);
+            tracing::error!(
+                "sluiced did not accept the new configuration; the old one stays:\n{}",
+                answer.error
+            );
             return;
         }
         self.resolver.order(wanted(&config), config.guard.refresh);
@@ -583,16 +593,25 @@ fn target_of(config: &Config, known: &Known, event: &crate::kernel::Event) -> St
     found.to_owned()
 }
 
-/// The proxy's listeners, on a port that nobody else may bind from now on.
-fn listen(config: &Config) -> Result<(u16, Vec<OwnedFd>), String> {
-    let kept = || grounds::kept(config, "port").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let wanted = if config.guard.port == 0 { kept() } else { config.guard.port };
-    let four = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
-        .map_err(|e| format!("127.0.0.1:{wanted} (guard.port): {e}; another process listens there, end it first"))?;
-    let port = four.local_addr().map_err(fault("the listener"))?.port();
-    if config.guard.port == 0 {
-        grounds::keep(config, "port", &port.to_string()).map_err(fault("keeping guard.port"))?;
+/// `guard.port`, or the one that was chosen at the first start.
+fn port(config: &Config) -> Result<u16, String> {
+    if config.guard.port != 0 {
+        return Ok(config.guard.port);
     }
+    if let Some(port) = grounds::kept(config, "port").and_then(|text| text.trim().parse().ok()) {
+        return Ok(port);
+    }
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+    let port = free.map_err(fault("choosing guard.port"))?.port();
+    grounds::keep(config, "port", &port.to_string()).map_err(fault("keeping guard.port"))?;
+    Ok(port)
+}
+
+/// The proxy's listeners, on a port that nobody else may bind.
+fn listen(port: u16) -> Result<Vec<OwnedFd>, String> {
+    let four = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| {
+        format!("127.0.0.1:{port} (guard.port): {e}; another process listens there, end it first")
+    })?;
     let mut listeners = vec![OwnedFd::from(four)];
     match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
         Ok(six) => listeners.push(six.into()),
@@ -600,7 +619,7 @@ fn listen(config: &Config) -> Result<(u16, Vec<OwnedFd>), String> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {}
         Err(e) => return Err(format!("[::1]:{port} (guard.port): {e}")),
     }
-    Ok((port, listeners))
+    Ok(listeners)
 }
 
 fn admin(config: &Config) -> Result<OwnedFd, String> {

@@ -53,9 +53,8 @@ struct Attr([u32; 8]);
 fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<libc::c_long> {
     // SAFETY: the attribute is as large as said; pointers in it were made from values that outlive the call.
     #[expect(unsafe_code, reason = "bpf(2) has no wrapper for links of every cgroup hook")]
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Attr>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -81,11 +80,12 @@ fn halves(pointer: *const libc::c_void) -> (u32, u32) {
 }
 
 /// Attaches a program to a cgroup as one of many; lives as long as its descriptor or its pin.
-pub(crate) fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach: Attach) -> io::Result<OwnedFd> {
-    owned(bpf(
-        BPF_LINK_CREATE,
-        &mut Attr([number(program), number(cgroup), attach as u32, 0, 0, 0, 0, 0]),
-    )?)
+pub(crate) fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach: Attach,
+) -> io::Result<OwnedFd> {
+    owned(bpf(BPF_LINK_CREATE, &mut Attr([number(program), number(cgroup), attach as u32, 0, 0, 0, 0, 0]))?)
 }
 
 /// Puts another program into a live link, in one step.
@@ -160,7 +160,8 @@ pub(crate) fn boot_ns() -> u64 {
 pub(crate) fn send_raw(protocol: i32, payload: &[u8], to: std::net::Ipv4Addr) -> io::Result<()> {
     // SAFETY: takes no pointers.
     #[expect(unsafe_code, reason = "nix opens raw sockets of a few protocols alone")]
-    let fd = owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) }.into())?;
+    let fd =
+        owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) }.into())?;
     let to = nix::sys::socket::SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
     nix::sys::socket::sendto(fd.as_raw_fd(), payload, &to, nix::sys::socket::MsgFlags::empty())?;
     Ok(())

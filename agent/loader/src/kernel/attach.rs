@@ -32,8 +32,18 @@ pub(super) fn links(pins: &Path) -> PathBuf {
     pins.join("links")
 }
 
+/// The verifier's last words: what it says before them is the whole program.
+const LAST_LINES: usize = 6;
+
 fn refused(program: &str, reason: impl std::error::Error) -> GuardError {
-    GuardError::Program { program: program.to_owned(), reason: words(&reason) }
+    let all = words(&reason);
+    let lines: Vec<&str> = all.lines().collect();
+    let cut = lines.len().saturating_sub(LAST_LINES);
+    let reason = match lines.get(cut..) {
+        Some(last) if cut > 0 => format!("{} …\n{}", lines.first().unwrap_or(&""), last.join("\n")),
+        _ => all,
+    };
+    GuardError::Program { program: program.to_owned(), reason }
 }
 
 fn missing(program: &str) -> GuardError {

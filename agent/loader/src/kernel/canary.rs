@@ -137,12 +137,14 @@ fn judge(report: &Report) -> Vec<Layer> {
         }
     };
     let mut origin = layer("origin", &[], "the accepted sockets named the canary and where it wanted to go");
-    let right = |o: &Origin| {
-        (o.tgid, o.port, records::ip(o.addr)) == (report.pid, GOAL_PORT, IpAddr::V4(GOAL))
-    };
+    let right =
+        |o: &Origin| (o.tgid, o.port, records::ip(o.addr)) == (report.pid, GOAL_PORT, IpAddr::V4(GOAL));
     if report.origins.len() != 2 || !report.origins.iter().all(right) {
         origin.state = "absent";
-        origin.proof = format!("{} of 2 accepted sockets named the canary", report.origins.iter().filter(|o| right(o)).count());
+        origin.proof = format!(
+            "{} of 2 accepted sockets named the canary",
+            report.origins.iter().filter(|o| right(o)).count()
+        );
     }
     let absent = |name, proof: &str| Layer { name, state: "absent", proof: proof.to_owned() };
     vec![
@@ -159,8 +161,14 @@ fn judge(report: &Report) -> Vec<Layer> {
             &[("raw", "refused"), ("datagram", "refused")],
             "a canary's packets to a protected address did not leave (raw socket, datagram)",
         ),
-        absent("device", "this version has no program at network devices: packet sockets of root are not stopped"),
-        absent("lsm", "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins"),
+        absent(
+            "device",
+            "this version has no program at network devices: packet sockets of root are not stopped",
+        ),
+        absent(
+            "lsm",
+            "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins",
+        ),
     ]
 }
 

@@ -49,7 +49,11 @@ fn address(network: IpNet) -> Key<Addr> {
 }
 
 impl Guard {
-    pub(super) fn set_array<const N: usize>(&mut self, name: &'static str, value: [u8; N]) -> Result<(), GuardError> {
+    pub(super) fn set_array<const N: usize>(
+        &mut self,
+        name: &'static str,
+        value: [u8; N],
+    ) -> Result<(), GuardError> {
         let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
         let mut array = Array::<_, [u8; N]>::try_from(map).map_err(|e| fault(name, &e))?;
         array.set(0, value, 0).map_err(|e| fault(name, &e))
@@ -143,7 +147,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        for (network, port) in [("10.0.0.0/8", 5432), ("10.77.0.2/32", 0), ("fd00::/8", 1), ("::1/128", 65535)] {
+        for (network, port) in
+            [("10.0.0.0/8", 5432), ("10.77.0.2/32", 0), ("fd00::/8", 1), ("::1/128", 65535)]
+        {
             let before = Place { network: network.parse().unwrap(), port, target: 7 };
             let key = destination(before);
             let value = records::protection(&Protection { target: 7, flags: 0 });

@@ -129,8 +129,8 @@ impl Guard {
 
     /// Where connects are taken to, in this process's network namespace.
     pub(crate) fn listen_at(&mut self, port: u16) -> Result<(), GuardError> {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-            .map_err(|e| maps::fault("LISTENER", &e))?;
+        let socket =
+            std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| maps::fault("LISTENER", &e))?;
         let netns = sys::netns_cookie(socket.as_fd()).unwrap_or(0);
         let addr6 = std::net::Ipv6Addr::LOCALHOST.octets();
         let listener = Listener { netns, addr4: Ipv4Addr::LOCALHOST.octets(), addr6, port, pad: 0 };
@@ -206,7 +206,7 @@ fn open(
     netns_cookie: u32,
 ) -> Result<Ebpf, GuardError> {
     let mut loader = EbpfLoader::new();
-    loader.verifier_log_level(VerifierLogLevel::DISABLE).allow_unsupported_maps();
+    loader.verifier_log_level(VerifierLogLevel::DEBUG).allow_unsupported_maps();
     loader.override_global("HAS_NETNS_COOKIE", &netns_cookie, true);
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);

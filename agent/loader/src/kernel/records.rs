@@ -1,6 +1,6 @@
 //! Records of the kernel programs as bytes: maps are read and written without a cast.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use sluice_abi::{Addr, Destination, Listener, Protection, Proxy};
 
@@ -135,11 +135,6 @@ pub(crate) fn listener(l: &Listener) -> [u8; size_of::<Listener>()] {
     out
 }
 
-/// The port in a [`Listener`] as the map keeps it.
-pub(crate) fn listener_port(bytes: [u8; size_of::<Listener>()]) -> u16 {
-    u16::from_ne_bytes([bytes[28], bytes[29]])
-}
-
 /// A [`Protection`] as the map keeps it.
 pub(crate) fn protection(p: &Protection) -> [u8; size_of::<Protection>()] {
     let mut out = [0; size_of::<Protection>()];
@@ -159,12 +154,11 @@ pub(crate) fn place(port: u16, address: Addr) -> Place {
     out
 }
 
-/// The loopback address for IPv4 sockets.
-pub(crate) const LOOPBACK4: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
 #[cfg(test)]
 mod tests {
     use std::mem::{offset_of, size_of};
+
+    use std::net::Ipv4Addr;
 
     use super::*;
 
@@ -175,7 +169,7 @@ mod tests {
         assert_eq!(offset_of!(Listener, port), 28);
         assert_eq!(size_of::<Place>(), 20);
         let l = Listener { netns: 7, addr4: [127, 0, 0, 1], addr6: [9; 16], port: 15432, pad: 0 };
-        assert_eq!(listener_port(listener(&l)), 15432);
+        assert_eq!(listener(&l)[28..30], 15432u16.to_ne_bytes());
     }
 
     #[test]
