@@ -5,6 +5,7 @@ use std::process::Command;
 
 use clap::Args;
 
+use crate::ebpf;
 use crate::prerequisites::{Purpose, install};
 use crate::shell::{Result, quietly};
 use crate::workspace::{Workspace, cargo};
@@ -27,17 +28,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds everything that runs, installing what building needs; gives the directory that it is in.
 pub(crate) fn binaries(workspace: &Workspace, release: bool) -> Result<PathBuf> {
     install(&[Purpose::Build, Purpose::Kernel], workspace)?;
-    kernel(workspace)?;
     let mut command = Command::new(cargo());
     command.args(["build", "--workspace", "--bins"]).current_dir(&workspace.workspace_root);
     if release {
         command.arg("--release");
     }
     quietly(if release { "binaries (release)" } else { "binaries" }, &mut command)?;
-    Ok(workspace.target_directory.join(if release { "release" } else { "debug" }))
-}
-
-/// The kernel programs, by the compiler that can build them.
-pub(crate) fn kernel(_workspace: &Workspace) -> Result<()> {
-    Ok(())
+    let directory = workspace.target_directory.join(if release { "release" } else { "debug" });
+    ebpf::build(workspace, &directory)?;
+    Ok(directory)
 }

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod ebpf;
 mod fuzz;
 mod prerequisites;
 mod shell;
