@@ -118,6 +118,7 @@ impl Statement {
             ("effects", Feature::Text(self.effects.to_string())),
             ("has_where", Feature::Bool(self.has_where)),
             ("has_limit", Feature::Bool(self.has_limit)),
+            ("locks", Feature::Bool(self.locks)),
             ("read_only", Feature::Bool(read_only)),
             ("relations", Feature::Long(i64::try_from(self.relations.len()).unwrap_or(i64::MAX))),
         ])

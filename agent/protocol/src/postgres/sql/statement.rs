@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Why an EXECUTE or FETCH is not understood until the service says what stands behind the name.
+pub(super) const UNRESOLVED: &str = "what stands behind the name is not known here";
+
 /// Everything that one query text (a simple Query message, or the text of a Parse) holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Analysis {
@@ -394,6 +397,8 @@ pub struct Statement {
     pub has_where: bool,
     /// A SELECT has a LIMIT or FETCH FIRST of its own.
     pub has_limit: bool,
+    /// Rows are locked (FOR UPDATE and its kin).
+    pub locks: bool,
     /// Why it is not understood; the effect `unknown` is then set too.
     pub unknown: Option<String>,
     /// A name was not found: a fresh catalogue may know it. The service reads it again once.
@@ -420,6 +425,121 @@ impl Statement {
         statement
     }
 
+    /// EXECUTE with the statement that was prepared under the name, as the service remembers it;
+    /// `None` when it remembers none. Until this is called an EXECUTE counts as not understood.
+    #[must_use]
+    pub fn with_prepared(&self, prepared: Option<&Statement>) -> Statement {
+        let Some(prepared) = prepared else {
+            return self.clone();
+        };
+        let mut whole = self.clone();
+        let plain = matches!(&self.kind, Kind::ExplainExecute { runs: false, .. });
+        if self.unknown.as_deref() == Some(UNRESOLVED) {
+            whole.unknown = None;
+            whole.effects.remove(Effects::UNKNOWN);
+        }
+        let creates = matches!(&self.kind, Kind::CreateAsExecute { .. });
+        whole.absorb(prepared);
+        if plain {
+            whole.only_planned();
+        }
+        if creates {
+            match &prepared.outputs {
+                Outputs::Known(outputs) => {
+                    for output in outputs {
+                        whole.copies.extend(&output.sources);
+                        whole.copies_doubt |= output.doubt;
+                    }
+                }
+                Outputs::Unknown => whole.copies_doubt = true,
+            }
+        } else if matches!(&self.kind, Kind::Execute { .. }) {
+            whole.outputs = prepared.outputs.clone();
+        }
+        whole.normalise();
+        whole
+    }
+
+    /// FETCH or MOVE with the DECLARE of its cursor; `None` when the service saw none (a cursor
+    /// that a function opened). Until this is called a FETCH counts as not understood.
+    #[must_use]
+    pub fn with_cursor(&self, declared: Option<&Statement>) -> Statement {
+        let Some(declared) = declared else {
+            return self.clone();
+        };
+        let mut whole = self.clone();
+        whole.unknown = None;
+        whole.effects.remove(Effects::UNKNOWN);
+        whole.absorb(declared);
+        if matches!(self.kind, Kind::Fetch { moves: false, .. }) {
+            whole.outputs = declared.outputs.clone();
+        }
+        whole.normalise();
+        whole
+    }
+
+    /// Takes over everything that `other` does, but not its outputs, kind, span and settings.
+    pub(super) fn absorb(&mut self, other: &Statement) {
+        self.effects.insert(other.effects);
+        self.relations.extend(other.relations.iter().cloned());
+        self.columns_read.extend(&other.columns_read);
+        self.probes.extend(&other.probes);
+        self.probes_doubt |= other.probes_doubt;
+        self.copies.extend(&other.copies);
+        self.copies_doubt |= other.copies_doubt;
+        self.functions.extend(other.functions.iter().cloned());
+        self.has_where &= other.has_where;
+        self.has_limit |= other.has_limit;
+        self.locks |= other.locks;
+        if self.unknown.is_none() {
+            self.unknown.clone_from(&other.unknown);
+        }
+        self.stale |= other.stale;
+        self.changes_catalogue |= other.changes_catalogue;
+        self.taints |= other.taints;
+        self.literal_free &= other.literal_free;
+        self.sets.extend(other.sets.iter().cloned());
+    }
+
+    /// Turns what would be done into what is merely looked at: a plain EXPLAIN.
+    pub(super) fn only_planned(&mut self) {
+        for effect in [Effects::WRITE, Effects::DDL, Effects::FILE, Effects::SESSION] {
+            if self.effects.contains(effect) {
+                self.effects.remove(effect);
+                self.effects.insert(Effects::READ);
+            }
+        }
+        for relation in &mut self.relations {
+            if relation.access != Access::Admin {
+                relation.access = Access::Select;
+                relation.has_where = true;
+            }
+        }
+        self.has_where = true;
+        self.changes_catalogue = false;
+        self.taints = false;
+        self.copies.clear();
+        self.copies_doubt = false;
+        self.sets.clear();
+    }
+
+    /// Sorts, and takes duplicates out.
+    pub(super) fn normalise(&mut self) {
+        self.relations.sort_by(|a, b| {
+            (&a.schema, &a.name, a.access, a.has_where).cmp(&(&b.schema, &b.name, b.access, b.has_where))
+        });
+        self.relations.dedup();
+        for ids in [&mut self.columns_read, &mut self.probes, &mut self.copies] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        self.functions.sort();
+        self.functions.dedup();
+        if self.unknown.is_some() {
+            self.effects.insert(Effects::UNKNOWN);
+        }
+    }
+
     pub(super) fn new(span: std::ops::Range<usize>, kind: Kind) -> Statement {
         Statement {
             span,
@@ -435,6 +555,7 @@ impl Statement {
             functions: Vec::new(),
             has_where: true,
             has_limit: false,
+            locks: false,
             unknown: None,
             stale: false,
             changes_catalogue: false,

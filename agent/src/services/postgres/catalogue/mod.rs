@@ -175,6 +175,7 @@ fn column(row: &Row) -> Result<ColumnRow, tokio_postgres::Error> {
         attnum: row.try_get(1)?,
         name: row.try_get(2)?,
         type_oid: row.try_get(3)?,
+        generated: row.try_get(4)?,
     })
 }
 
@@ -197,6 +198,7 @@ fn function(row: &Row) -> Result<FunctionRow, tokio_postgres::Error> {
         returns_set: row.try_get(10)?,
         returns: row.try_get(11)?,
         out_names: row.try_get(12)?,
+        extension: row.try_get(13)?,
     })
 }
 

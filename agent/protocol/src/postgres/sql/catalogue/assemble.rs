@@ -84,6 +84,7 @@ impl Catalogue {
                 attnum: row.attnum,
                 name: row.name.clone(),
                 type_oid: row.type_oid,
+                generated: row.generated,
                 class: None,
             });
         }
@@ -161,6 +162,7 @@ impl Catalogue {
                 },
                 language: row.language.clone(),
                 builtin,
+                extension: row.extension,
                 vouched: owner.vouched.iter().any(|v| is_named(v, &row.schema, &row.name)),
                 security_definer: row.security_definer,
                 returns_set: row.returns_set,

@@ -35,6 +35,8 @@ pub struct Catalogue {
     pub(super) classed: bool,
     pub(super) server_version: u32,
     pub(super) generation: u64,
+    /// what the views that were looked at do, by oid
+    pub(super) views: std::sync::Mutex<HashMap<u32, std::sync::Arc<super::Statement>>>,
 }
 
 /// A table, view, sequence … with its columns.
@@ -65,6 +67,8 @@ pub struct Column {
     pub name: String,
     /// `pg_attribute.atttypid`.
     pub type_oid: u32,
+    /// Computed by the server; COPY of the table leaves it out.
+    pub generated: bool,
     /// Class given by the configuration, directly or through inheritance.
     pub class: Option<String>,
 }
@@ -114,6 +118,8 @@ pub struct Function {
     pub language: String,
     /// Came with the server (pg_catalog or information_schema, oid under 16384).
     pub builtin: bool,
+    /// Belongs to an extension: whoever installed that speaks for its declarations.
+    pub extension: bool,
     /// The configuration vouches for it.
     pub vouched: bool,
     /// `pg_proc.prosecdef`.

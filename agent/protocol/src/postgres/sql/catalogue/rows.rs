@@ -9,7 +9,7 @@ pub const QUERIES: Queries = Queries {
         EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN') \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.relkind IN ('r','p','v','m','f','S','c') AND n.nspname !~ '^pg_(temp|toast)'",
-    columns: "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid \
+    columns: "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attgenerated <> '' \
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','p','v','m','f','S','c') \
@@ -19,7 +19,9 @@ pub const QUERIES: Queries = Queries {
         l.lanname::text, p.pronargs::int4, p.pronargdefaults::int4, p.provariadic <> 0, p.prosecdef, \
         p.proretset, p.prorettype, \
         coalesce((SELECT array_agg(coalesce(p.proargnames[i], '') ORDER BY i) \
-            FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o','b','t')), '{}')::text[] \
+            FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o','b','t')), '{}')::text[], \
+        EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass \
+            AND d.objid = p.oid AND d.deptype = 'e') \
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
         JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE n.nspname !~ '^pg_temp'",
     operators: "SELECT o.oprname::text, o.oprcode::oid FROM pg_catalog.pg_operator o \
@@ -101,6 +103,8 @@ pub struct ColumnRow {
     pub name: String,
     /// atttypid
     pub type_oid: u32,
+    /// attgenerated is set
+    pub generated: bool,
 }
 
 /// A row of [`Queries::inherits`].
@@ -141,6 +145,8 @@ pub struct FunctionRow {
     pub returns: u32,
     /// names of OUT, INOUT, TABLE arguments in order
     pub out_names: Vec<String>,
+    /// belongs to an extension
+    pub extension: bool,
 }
 
 /// A row of [`Queries::operators`].
