@@ -32,3 +32,6 @@ pub use statement::{
     Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting, Statement,
     TransactionAct,
 };
+
+#[cfg(test)]
+mod tests;

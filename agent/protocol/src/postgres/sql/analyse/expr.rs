@@ -2,8 +2,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, AIndirection, ColumnRef, JsonBehavior, JsonFuncExpr, JsonOutput, JsonValueExpr, Node, SubLink,
-    SubLinkType, TypeCast, TypeName, a_const,
+    AExpr, AExprKind, AIndirection, ColumnRef, JsonBehavior, JsonFuncExpr, JsonOutput, JsonValueExpr, Node,
+    SubLink, SubLinkType, TypeCast, TypeName, a_const,
 };
 
 use super::names::{qualified, strings};
@@ -184,7 +184,7 @@ impl Judge<'_> {
     fn json_output(&mut self, output: Option<&JsonOutput>, value: &Value) -> Value {
         let mut value = value.clone();
         if let Some(name) = output.and_then(|o| o.type_name.as_ref()) {
-            self.to_type(name, &mut value);
+            self.cast_to(name, &mut value);
         }
         value
     }
@@ -246,9 +246,7 @@ impl Judge<'_> {
     pub(super) fn find_item<'e>(&self, names: &[&str], env: &'e Env<'_>) -> Option<&'e Item> {
         let own = env.items.iter().find(|i| match names {
             [alias] => i.alias == *alias,
-            [schema, table] | [_, schema, table] => {
-                i.alias == *table && i.schema.as_deref() == Some(*schema)
-            }
+            [schema, table] | [_, schema, table] => i.alias == *table && i.schema.as_deref() == Some(*schema),
             _ => false,
         });
         own.or_else(|| env.parent.and_then(|p| self.find_item(names, p)))
@@ -379,7 +377,7 @@ impl Judge<'_> {
         match &cast.type_name {
             Some(name) if constant && is_boolean(name) => Value::derived(),
             Some(name) => {
-                self.to_type(name, &mut value);
+                self.cast_to(name, &mut value);
                 value
             }
             None => self.unknown("a cast"),
@@ -387,7 +385,7 @@ impl Judge<'_> {
     }
 
     /// `value` becomes one of type `name`: what the type does on the way, and whether it may fail.
-    pub(super) fn to_type(&mut self, name: &TypeName, value: &mut Value) {
+    pub(super) fn cast_to(&mut self, name: &TypeName, value: &mut Value) {
         value.derived = true;
         if name.setof || name.pct_type {
             self.unknown("a type by reference");
@@ -486,7 +484,8 @@ fn is_boolean(name: &TypeName) -> bool {
 
 /// A cast to these neither fails nor shows anything by itself.
 fn is_text(schema: Option<&str>, name: &str) -> bool {
-    schema.is_none_or(|s| s == "pg_catalog") && matches!(name, "text" | "varchar" | "bpchar" | "json" | "jsonb" if name != "json" && name != "jsonb")
+    schema.is_none_or(|s| s == "pg_catalog")
+        && matches!(name, "text" | "varchar" | "bpchar" | "json" | "jsonb" if name != "json" && name != "jsonb")
 }
 
 /// Whether an expression speaks of a column of `item` at all: `WHERE true` does not.
@@ -524,7 +523,9 @@ pub(super) fn speaks_of_columns(node: &NodeEnum, depth: usize) -> bool {
 /// `id = id`: the same column on both sides.
 fn is_same(e: &AExpr) -> bool {
     match (boxed(&e.lexpr), boxed(&e.rexpr)) {
-        (Some(NodeEnum::ColumnRef(l)), Some(NodeEnum::ColumnRef(r))) => strings(&l.fields).eq(strings(&r.fields)),
+        (Some(NodeEnum::ColumnRef(l)), Some(NodeEnum::ColumnRef(r))) => {
+            strings(&l.fields).eq(strings(&r.fields))
+        }
         _ => false,
     }
 }

@@ -15,11 +15,11 @@ impl<'a> Judge<'a> {
             self.unknown("an empty FROM");
             return;
         };
-        let (items, star) = self.from_node(node, base, env);
+        let (items, star) = self.element(node, base, env);
         env.add(items, star);
     }
 
-    fn from_node(&mut self, node: &NodeEnum, base: &Env<'_>, env: &mut Env<'_>) -> (Vec<Item>, Star) {
+    fn element(&mut self, node: &NodeEnum, base: &Env<'_>, env: &mut Env<'_>) -> (Vec<Item>, Star) {
         if !self.sink() {
             return (Vec::new(), None);
         }
@@ -141,7 +141,6 @@ impl<'a> Judge<'a> {
             columns,
             hidden: system_columns(relation),
             open: None,
-            oid: Some(relation.oid),
         };
         item.rename(alias)
     }
@@ -209,11 +208,11 @@ impl<'a> Judge<'a> {
             self.unknown("a JOIN");
             return (Vec::new(), None);
         };
-        let (left_items, left_star) = self.from_node(left, base, env);
+        let (left_items, left_star) = self.element(left, base, env);
         // LATERAL on the right sees the left; it is taken out again, the caller adds it
         let before = env.items.len();
         env.items.extend(left_items.iter().cloned());
-        let (right_items, right_star) = self.from_node(right, base, env);
+        let (right_items, right_star) = self.element(right, base, env);
         env.items.truncate(before);
 
         let using: Option<Vec<String>> = if join.is_natural {

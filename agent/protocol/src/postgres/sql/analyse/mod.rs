@@ -23,10 +23,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, RawStmt};
 
-use self::scope::{Env, Value};
+use self::scope::Value;
 use super::statement::UNRESOLVED;
 use super::{
-    Access, Analysis, Catalogue, ColumnId, Effects, Kind, Output, Outputs, Relation, RelationUse, SearchPath,
+    Access, Analysis, Catalogue, Effects, Kind, Output, Outputs, Relation, RelationUse, SearchPath,
     Statement, limits,
 };
 
@@ -199,19 +199,6 @@ impl<'a> Judge<'a> {
             access,
             has_where,
         });
-    }
-
-    fn is_classed(&self, id: ColumnId) -> bool {
-        self.catalogue.class(id).is_some()
-    }
-
-    /// Every classed column of a relation, as a value.
-    fn all_of(&self, relation: &Relation) -> Value {
-        let mut value = Value::derived();
-        for column in relation.columns.iter().filter(|c| c.class.is_some()) {
-            value.add_source(ColumnId { relation: relation.oid, attnum: column.attnum });
-        }
-        value
     }
 
     fn returns(&mut self, columns: Option<Vec<(String, Value)>>) {

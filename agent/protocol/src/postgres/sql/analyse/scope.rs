@@ -71,8 +71,6 @@ pub(super) struct Item {
     pub(super) hidden: Vec<Visible>,
     /// Its columns are not all known: any other name gives this value.
     pub(super) open: Option<Value>,
-    /// A relation of the catalogue: UPDATE and DELETE look whether their WHERE speaks of it.
-    pub(super) oid: Option<u32>,
 }
 
 impl Item {

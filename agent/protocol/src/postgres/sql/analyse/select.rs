@@ -1,7 +1,9 @@
 //! SELECT, VALUES, WITH and set operations.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, SortBy, WithClause, a_const};
+use pg_query::protobuf::{
+    CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, SortBy, WithClause, a_const,
+};
 
 use super::names::strings;
 use super::scope::{Cte, Env, Value, Visible};
