@@ -16,7 +16,7 @@ use super::{House, Settings};
 use crate::audit::{self, Audit};
 use crate::fence::Fence;
 use crate::gate::{EndReason, Gate};
-use crate::identity::{Bindings, Identity};
+use crate::identity::Identity;
 use crate::intake::link::{LoaderLink, News};
 use crate::intake::{self, Inbound};
 use crate::masking::MaskKey;
@@ -151,7 +151,8 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
     let authority = Authority::open(&state.join("ca"), &names).map_err(|e| chain(&e))?;
     let secret = parts.secrets.get("identity/client_secret");
     let identity = Identity::new(&config.identity, secret).map_err(|e| chain(&e))?;
-    let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS)));
+    let permits =
+        |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS)));
     let house = House {
         connections: permits(config.limits.connections),
         unauthenticated: permits(config.limits.unauthenticated),
@@ -202,7 +203,10 @@ fn mask_key(path: &Path) -> Result<MaskKey, String> {
         Err(e) => return Err(fault(e)),
     };
     let key: [u8; 32] = bytes.try_into().map_err(|_| {
-        format!("{}: not 32 bytes long; put back the right one, or remove it to have a new one", path.display())
+        format!(
+            "{}: not 32 bytes long; put back the right one, or remove it to have a new one",
+            path.display()
+        )
     })?;
     Ok(MaskKey::new(&key))
 }

@@ -64,23 +64,22 @@ impl Inbound {
         }
         Ok(Self { stream, destination: destination(&origin), origin, lineage })
     }
+}
 
-    /// The origin as it stands in recordings and events.
-    pub fn origin_message(&self) -> common::Origin {
-        let o = &self.origin;
-        let end = o.comm.iter().position(|b| *b == 0).unwrap_or(o.comm.len());
-        common::Origin {
-            address: self.destination.ip().to_string(),
-            port: u32::from(o.port),
-            pid: o.tgid,
-            start_ns: o.start_ns,
-            uid: o.uid,
-            sid: o.sid,
-            loginuid: o.loginuid,
-            cgroup: o.cgroup,
-            cookie: o.cookie,
-            comm: String::from_utf8_lossy(o.comm.get(..end).unwrap_or_default()).into_owned(),
-        }
+/// The origin as it stands in recordings and events.
+pub fn origin_message(o: &Origin, destination: SocketAddr) -> common::Origin {
+    let end = o.comm.iter().position(|b| *b == 0).unwrap_or(o.comm.len());
+    common::Origin {
+        address: destination.ip().to_string(),
+        port: u32::from(o.port),
+        pid: o.tgid,
+        start_ns: o.start_ns,
+        uid: o.uid,
+        sid: o.sid,
+        loginuid: o.loginuid,
+        cgroup: o.cgroup,
+        cookie: o.cookie,
+        comm: String::from_utf8_lossy(o.comm.get(..end).unwrap_or_default()).into_owned(),
     }
 }
 

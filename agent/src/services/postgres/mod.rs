@@ -1,19 +1,80 @@
-//! The PostgreSQL service: `door` establishes a session, [`relay`] carries it, [`catalogue`] knows the target.
+//! The PostgreSQL service: [`door`] establishes a session, [`relay`] carries it, [`catalogue`] knows the target.
 pub mod catalogue;
+mod door;
 pub mod relay;
+mod tape;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sluice_protocol::postgres::sql::{Catalogue, VerdictCache};
+use parking_lot::Mutex;
+use sluice_config::{Host, Target};
+use sluice_protocol::postgres::sql::{Catalogue, Owner, VerdictCache};
 use tokio::sync::Notify;
 
-use self::catalogue::CatalogueError;
+use self::catalogue::{CatalogueError, Catalogues};
+use self::door::CancelKeys;
+use super::Service;
+use crate::app::House;
 use crate::gate::GatedSession;
+use crate::intake::Inbound;
 use crate::masking::MaskKey;
-use crate::tls::Stream;
+use crate::tls::{Names, Stream};
+
+/// Verdicts that are kept, of all targets.
+const VERDICTS: usize = 8192;
+
+/// What the sessions of this protocol share.
+pub struct Postgres {
+    keys: Arc<CancelKeys>,
+    verdicts: Arc<VerdictCache>,
+    /// By target and what its owner says of it: a reload that changes a class begins anew.
+    catalogues: Mutex<HashMap<(String, String), Arc<Catalogues>>>,
+}
+
+impl Postgres {
+    /// Without a session yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            keys: Arc::default(),
+            verdicts: Arc::new(VerdictCache::new(VERDICTS)),
+            catalogues: Mutex::default(),
+        })
+    }
+
+    /// Catalogues of a target, and what its owner says of it.
+    fn catalogues(&self, target: &Target) -> (Arc<Catalogues>, Arc<Owner>) {
+        let owner = Owner { classes: target.classes.clone(), vouched: target.vouched.clone() };
+        let mut all = self.catalogues.lock();
+        let key = (target.name.clone(), format!("{owner:?}"));
+        if !all.contains_key(&key) {
+            // what the owner said before is of no use any more
+            all.retain(|(name, _), _| *name != target.name);
+        }
+        (Arc::clone(all.entry(key).or_default()), Arc::new(owner))
+    }
+}
+
+impl Service for Postgres {
+    async fn serve(self: Arc<Self>, inbound: Inbound, target: Arc<Target>, house: Arc<House>) {
+        door::enter(self, inbound, target, house).await;
+    }
+}
+
+/// The names under which clients reach a target: what the certificate of the client's leg says.
+pub fn names(target: &Target) -> Names {
+    let mut names = Names { target: target.name.clone(), ..Names::default() };
+    for host in &target.hosts {
+        match host {
+            Host::Name(name) => names.dns.push(name.to_ascii_lowercase()),
+            Host::Network(network) => names.networks.push((network.network(), network.prefix_len())),
+        }
+    }
+    names
+}
 
 /// Reads the catalogue of the session's database; the argument is the generation that is too old, `None` when any
 /// recent one will do.

@@ -1,4 +1,5 @@
 //! Opens a session with a PostgreSQL server: TLS, SCRAM, parameters, up to the first ReadyForQuery.
+mod aside;
 mod cancel;
 mod connect;
 mod conversation;
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use super::{SESSION_PATIENCE, Secret, UpstreamError, Upstreams};
 use crate::{gate::ConnectPermit, tls::Stream};
 
+pub use aside::Aside;
 pub use cancel::UpstreamCancel;
 
 use connect::Route;
@@ -51,6 +53,8 @@ pub struct Opened {
     pub search_path: String,
     /// How to interrupt what it is doing.
     pub cancel: UpstreamCancel,
+    /// Connections of Sluice's own to the same place.
+    pub aside: Aside,
 }
 
 impl Upstreams {
@@ -90,6 +94,7 @@ async fn establish(
     secret: Option<Arc<Secret>>,
     request: &Request,
 ) -> Result<Opened, UpstreamError> {
+    let aside = Aside::new(Arc::clone(&route), secret.clone(), request.database.clone());
     let mut server = Conversation::new(route.secure(socket).await?);
     let mut out = Vec::with_capacity(256);
     // 3.0: no server between here and the next needs more, and poolers refuse what is newer.
@@ -99,7 +104,8 @@ async fn establish(
     let (parameters, (process, key)) = settle(&mut server).await?;
     let search_path = search_path(&mut server).await?;
     let Conversation { stream, ahead } = server;
-    Ok(Opened { stream, ahead, parameters, search_path, cancel: UpstreamCancel::new(route, process, key) })
+    let cancel = UpstreamCancel::new(route, process, key);
+    Ok(Opened { stream, ahead, parameters, search_path, cancel, aside })
 }
 
 /// The pins come last: nothing that a client asks for stands behind them.

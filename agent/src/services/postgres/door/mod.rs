@@ -1,0 +1,81 @@
+//! From an accepted socket to a session on both legs: TLS, the startup message, who it is, the gate, the target.
+//!
+//! What must hold: nothing is dialled before the gate has permitted it, and a recording stands before that; each way
+//! to fail has its own words for the user, with what to do, and its own event.
+
+mod greet;
+mod keys;
+mod login;
+mod open;
+mod options;
+mod say;
+
+use std::sync::Arc;
+
+use sluice_config::Target;
+use tokio::time::timeout;
+
+use self::greet::Greeted;
+pub(super) use self::keys::CancelKeys;
+use self::say::Fatal;
+use super::{Postgres, names};
+use crate::app::House;
+use crate::audit;
+use crate::intake::Inbound;
+
+/// Carries a connection from its first byte to its end.
+pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<Target>, house: Arc<House>) {
+    let Ok(waiting) = Arc::clone(&house.unauthenticated).try_acquire_owned() else {
+        tracing::warn!(target = target.name, "limits.unauthenticated is reached: a connection was closed");
+        return;
+    };
+    let pid = inbound.origin.tgid;
+    let Inbound { stream, origin, destination, lineage } = inbound;
+    let patience = house.settings.load().config.limits.startup_timeout;
+    let tls = || house.authority.server_config(&names(&target), destination.ip());
+    let greeted = timeout(patience, greet::greet(stream, tls, target.client.tls)).await;
+    let (mut client, message) = match greeted {
+        Ok(Ok(Greeted::Session(client, message))) => (client, message),
+        Ok(Ok(Greeted::Cancel(request))) => return service.keys.cancel(&request),
+        Ok(Ok(Greeted::Gone)) => return,
+        Ok(Err(error)) => {
+            tracing::warn!(target = target.name, pid, error, "a connection was not understood");
+            return;
+        }
+        Err(_) => {
+            tracing::warn!(target = target.name, pid, "a client said nothing for limits.startup_timeout");
+            return;
+        }
+    };
+    let caller = open::Caller { origin, destination, lineage, target: Arc::clone(&target) };
+    let outcome = match options::check(&message, &target) {
+        Ok(wanted) => match login::who(&mut client, &message, &caller, &house).await {
+            Ok(Some(login)) => {
+                drop(waiting);
+                open::open(&service, client, &message, wanted, &caller, &login, &house).await
+            }
+            Ok(None) => return,
+            Err(fatal) => Err((client, fatal)),
+        },
+        Err(fatal) => Err((client, fatal)),
+    };
+    match outcome {
+        Ok(established) => open::carry(established, &service, &house).await,
+        Err((mut client, fatal)) => refuse(&mut client, &fatal, &caller, &house).await,
+    }
+}
+
+/// Tells everybody that there is no session.
+async fn refuse(client: &mut greet::Client, fatal: &Fatal, caller: &open::Caller, house: &House) {
+    tracing::warn!(target = caller.target.name, pid = caller.origin.tgid, why = fatal.log(), "no session");
+    let event = match &fatal.event {
+        Some(event) => event.as_ref().clone(),
+        None => audit::session_refused(&caller.target.name, None, &fatal.log(), &caller.lineage),
+    };
+    if let Err(error) = house.audit.record_now(&event) {
+        tracing::error!(%error, "audit");
+    }
+    let mut out = Vec::with_capacity(256);
+    fatal.write(&mut out);
+    client.end(&out).await;
+}

@@ -1,0 +1,286 @@
+//! From a person to a session: the recording, the gate, the target.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sluice_abi::Origin;
+use sluice_api::common::Process;
+use sluice_api::record::Opened as RecordOpened;
+use sluice_config::Target;
+use sluice_policy::Context;
+use sluice_protocol::postgres::wire::startup::{ProtocolVersion, StartupMessage};
+use sluice_protocol::postgres::wire::write;
+
+use super::greet::Client;
+use super::keys::Registered;
+use super::login::{Known, unrecorded};
+use super::options::Wanted;
+use super::say::Fatal;
+use crate::app::House;
+use crate::audit;
+use crate::gate::{EndReason, SessionFacts, now_us};
+use crate::identity;
+use crate::recorder::{Released, SessionRecording};
+use crate::services::postgres::catalogue::CatalogueError;
+use crate::services::postgres::{Cancel, Established, Postgres, relay};
+use crate::upstream::UpstreamError;
+use crate::upstream::postgres::{Opened, Request};
+
+/// The kernel's word on a connection, and where it wants to go.
+pub(super) struct Caller {
+    pub(super) origin: Origin,
+    pub(super) destination: SocketAddr,
+    pub(super) lineage: Vec<Process>,
+    pub(super) target: Arc<Target>,
+}
+
+/// A session, and what lives as long as it does.
+pub(super) struct Session {
+    established: Established<SessionRecording>,
+    facts: SessionFacts,
+    who: sluice_policy::Principal,
+    known: Lives,
+    _registered: Registered,
+}
+
+struct Lives {
+    expires_at: SystemTime,
+    bound: Option<Arc<identity::BoundLogin>>,
+}
+
+impl Caller {
+    fn context(&self, known: &Known, message: &StartupMessage) -> Context {
+        let process = self.lineage.first();
+        Context {
+            source: String::new(),
+            uid: self.origin.uid,
+            tty: process.map(|p| p.tty.clone()).unwrap_or_default(),
+            exe: process.map(|p| p.exe.clone()).unwrap_or_default(),
+            authenticated_by: known.login.how.to_owned(),
+            now_s: now_us() / 1_000_000,
+            application: message.application_name().to_owned(),
+        }
+    }
+}
+
+/// Opens the session on both legs, or says why not.
+pub(super) async fn open(
+    service: &Arc<Postgres>,
+    mut client: Client,
+    message: &StartupMessage,
+    wanted: Wanted,
+    caller: &Caller,
+    known: &Known,
+    house: &Arc<House>,
+) -> Result<Session, (Client, Fatal)> {
+    let mut recording = match house.recorder.open(opened(message, &wanted, caller, known, house)) {
+        Ok(recording) => recording,
+        Err(error) => {
+            let event = audit::recorder_failed("", &error.to_string());
+            return Err((client, unrecorded(&error).event(event)));
+        }
+    };
+    let facts = SessionFacts {
+        session: recording.id().to_string(),
+        target: Arc::clone(&caller.target),
+        address: caller.destination,
+        database: wanted.database.clone(),
+        context: caller.context(known, message),
+    };
+    let who = known.login.principal.to_owned_principal();
+    let fatal = match establish(service, wanted, caller, known, &facts, house).await {
+        Ok((gated, opened, catalogue, read_catalogue)) => {
+            match hello(service, &mut client, message, known.greeted, opened, &mut recording).await {
+                Ok((server, cancel, registered)) => {
+                    let established = Established {
+                        client: client.stream,
+                        client_ahead: client.ahead,
+                        server: server.stream,
+                        server_ahead: server.ahead.to_vec(),
+                        gated,
+                        recording,
+                        catalogue,
+                        read_catalogue,
+                        verdicts: Arc::clone(&service.verdicts),
+                        mask_key: house.mask_key.clone(),
+                        search_path: server.search_path,
+                        cancel,
+                    };
+                    let known = Lives { expires_at: known.login.expires_at, bound: known.bound.clone() };
+                    return Ok(Session { established, facts, who, known, _registered: registered });
+                }
+                Err(fatal) => fatal,
+            }
+        }
+        Err(fatal) => fatal,
+    };
+    recording.close(&format!("refused: {}", fatal.log()));
+    Err((client, fatal))
+}
+
+type Legs = (
+    crate::gate::GatedSession,
+    Opened,
+    Arc<sluice_protocol::postgres::sql::Catalogue>,
+    Arc<crate::services::postgres::ReadCatalogue>,
+);
+
+async fn establish(
+    service: &Arc<Postgres>,
+    wanted: Wanted,
+    caller: &Caller,
+    known: &Known,
+    facts: &SessionFacts,
+    house: &Arc<House>,
+) -> Result<Legs, Fatal> {
+    let who = known.login.principal.to_owned_principal();
+    let (gated, permit) = house.gate.open(&known.login.principal, facts.clone()).map_err(|refusal| {
+        let why = format!("{} (rule {})", refusal.message, refusal.rules.join(", "));
+        let event = audit::session_refused(&caller.target.name, Some(&who), &why, &caller.lineage);
+        Fatal::new("28000", why, refusal.hint).event(event)
+    })?;
+    let event = audit::session_opened(facts, &who, &origin(caller), &caller.lineage);
+    house.audit.record_now(&event).map_err(|error| unrecorded(&error))?;
+    let request = Request { database: wanted.database.clone(), parameters: wanted.parameters };
+    let opened = house.upstreams.open_postgres(permit, &request).await;
+    let opened = opened.map_err(|error| upstream_fatal(&error, &caller.target.name))?;
+
+    let (catalogues, owner) = service.catalogues(&caller.target);
+    let (aside, database) = (opened.aside.clone(), wanted.database);
+    let read: Arc<crate::services::postgres::ReadCatalogue> = Arc::new(move |newer_than| {
+        let (catalogues, owner) = (Arc::clone(&catalogues), Arc::clone(&owner));
+        let (aside, database) = (aside.clone(), database.clone());
+        Box::pin(async move { catalogues.get(&database, &owner, newer_than, || aside.client()).await })
+    });
+    let catalogue = read(None).await.map_err(|error| catalogue_fatal(&error, &caller.target.name))?;
+    Ok((gated, opened, catalogue, read))
+}
+
+/// Everything from AuthenticationOk to ReadyForQuery, on record before it goes.
+async fn hello(
+    service: &Arc<Postgres>,
+    client: &mut Client,
+    message: &StartupMessage,
+    greeted: bool,
+    opened: Opened,
+    recording: &mut SessionRecording,
+) -> Result<(Opened, Arc<Cancel>, Registered), Fatal> {
+    let upstream = opened.cancel.clone();
+    let cancel = Cancel::new(move || {
+        let upstream = upstream.clone();
+        tokio::spawn(async move {
+            if let Err(error) = upstream.send().await {
+                tracing::warn!(error = error.detail(), "a cancel request did not reach the target");
+            }
+        });
+    });
+    let version = spoken(message);
+    let registered = service
+        .keys
+        .register(version, &cancel)
+        .ok_or_else(|| Fatal::new("53000", "the kernel gave no random bytes", "Try again."))?;
+    let mut out = Vec::with_capacity(1024);
+    if !greeted {
+        negotiate(message, &mut out);
+        write::authentication_ok(&mut out);
+    }
+    for (name, setting) in &opened.parameters {
+        write::parameter_status(name, setting, &mut out);
+    }
+    write::backend_key_data(registered.process, &registered.key, &mut out);
+    write::ready_for_query(b'I', &mut out);
+    let recorded = recording.commit(Released::own(&out)).map_err(|error| unrecorded(&error))?;
+    // whoever has gone is noticed by the relay's first read
+    let _ = client.send(recorded.bytes()).await;
+    Ok((opened, cancel, registered))
+}
+
+/// The version that both sides speak from now on.
+fn spoken(message: &StartupMessage) -> ProtocolVersion {
+    if message.version >= ProtocolVersion::V3_2 { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 }
+}
+
+/// NegotiateProtocolVersion, where the client asked for more than there is. Before everything else.
+pub(super) fn negotiate(message: &StartupMessage, out: &mut Vec<u8>) {
+    let unknown: Vec<&str> = message.protocol_options().collect();
+    let version = spoken(message);
+    if version != message.version || !unknown.is_empty() {
+        write::negotiate_protocol_version(version.minor, &unknown, out);
+    }
+}
+
+/// Carries the session to its end.
+pub(super) async fn carry(session: Session, _service: &Arc<Postgres>, house: &Arc<House>) {
+    let Session { established, facts, who, known, _registered } = session;
+    let watch = tokio::spawn(watch_login(Arc::clone(house), known, facts.session.clone()));
+    let reason = relay::relay(established).await;
+    watch.abort();
+    tracing::info!(session = facts.session, who = who.name, reason, "session ended");
+    if let Err(error) = house.audit.record_now(&audit::session_closed(&facts, &who, &reason)) {
+        tracing::error!(%error, "audit");
+    }
+}
+
+/// A session does not outlive its login.
+async fn watch_login(house: Arc<House>, known: Lives, session: String) {
+    let why = match &known.bound {
+        Some(bound) => bound.ended().await,
+        None => {
+            let left = known.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+            tokio::time::sleep(left).await;
+            "expired"
+        }
+    };
+    let reason = EndReason::LoginEnded(why.to_owned());
+    house.gate.end_sessions(&reason, |facts, _| facts.session == session);
+}
+
+fn origin(caller: &Caller) -> sluice_api::common::Origin {
+    crate::intake::origin_message(&caller.origin, caller.destination)
+}
+
+fn opened(
+    message: &StartupMessage,
+    wanted: &Wanted,
+    caller: &Caller,
+    known: &Known,
+    house: &House,
+) -> RecordOpened {
+    let mut attributes: HashMap<String, String> = HashMap::new();
+    attributes.insert("user".into(), message.user().into());
+    attributes.insert("database".into(), wanted.database.clone());
+    attributes.insert("application_name".into(), message.application_name().into());
+    attributes.insert("role".into(), caller.target.upstream.user.clone());
+    RecordOpened {
+        session: String::new(),
+        principal: Some(identity::message(&known.login.principal)),
+        origin: Some(origin(caller)),
+        lineage: caller.lineage.clone(),
+        target: caller.target.name.clone(),
+        protocol: "postgres".into(),
+        address: caller.destination.ip().to_string(),
+        port: u32::from(caller.destination.port()),
+        attributes: attributes.into_iter().collect(),
+        authenticated_by: known.login.how.into(),
+        policy_digest: house.gate.policy_digest(),
+    }
+}
+
+fn upstream_fatal(error: &UpstreamError, target: &str) -> Fatal {
+    Fatal::new(error.code(), format!("{error} (target {target})"), error.hint())
+        .detail(error.detail())
+        .event(audit::upstream_failed(target, &format!("{}: {}", error.kind(), error.detail())))
+}
+
+fn catalogue_fatal(error: &CatalogueError, target: &str) -> Fatal {
+    let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    Fatal::new(
+        "08006",
+        format!("the definitions of the database could not be read, so no statement could be judged (target {target})"),
+        "Try again. If it lasts, ask the administrator of Sluice; its events have the details.",
+    )
+    .detail(format!("{error}: {detail}"))
+    .event(audit::upstream_failed(target, &format!("catalogue: {error}: {detail}")))
+}
