@@ -23,6 +23,11 @@ pub use sections::{
 
 use std::path::Path;
 
+/// Path and text of every `*.cedar` in a directory, as [`Config::policy_sources`] reads them.
+pub fn policy_sources(dir: &Path) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
+    files::policy_sources(dir)
+}
+
 impl Config {
     /// Reads and checks the file at `path`: it and its directory belong to root or to the caller, nobody else may
     /// write them, it is no link and at most 1 MiB. Relative paths inside are errors.

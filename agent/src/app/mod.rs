@@ -19,6 +19,7 @@ use crate::identity::{Bindings, Identity};
 use crate::intake::link::LoaderLink;
 use crate::masking::MaskKey;
 use crate::recorder::Recorder;
+use crate::services::postgres::Postgres;
 use crate::tls::Authority;
 use crate::upstream::{Secrets, Upstreams};
 
@@ -67,6 +68,8 @@ pub struct House {
     pub upstreams: Arc<Upstreams>,
     /// Certificates for the client's leg.
     pub authority: Arc<Authority>,
+    /// What the sessions with PostgreSQL share.
+    pub postgres: Arc<Postgres>,
     /// What only root can know.
     pub link: Arc<LoaderLink>,
     /// Key of the joinable mask.

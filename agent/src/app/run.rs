@@ -63,7 +63,7 @@ pub async fn run(start: Start) -> Result<(), String> {
     tokio::spawn(watch_recorder(Arc::clone(&house)));
     let admin = admin_socket(endowment.admin).map_err(|e| chain(&e))?;
     let mut doors = vec![tokio::spawn(crate::admin::serve(admin, Arc::clone(&house)))];
-    let service = Postgres::new();
+    let service = Arc::clone(&house.postgres);
     for descriptor in endowment.listeners {
         let listener = intake::listener(descriptor).map_err(|e| chain(&e))?;
         let (house, service) = (Arc::clone(&house), Arc::clone(&service));
@@ -163,6 +163,7 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         identity: ArcSwap::from_pointee(identity),
         bindings: Arc::default(),
         authority: Arc::new(authority),
+        postgres: Postgres::new(),
         secrets: parts.secrets,
         link: parts.link,
         fence: parts.fence,

@@ -1,2 +1,5 @@
-//! entry
-fn main() {}
+//! `sluice`: the people's command.
+
+fn main() -> std::process::ExitCode {
+    sluice_agent::cli::main()
+}

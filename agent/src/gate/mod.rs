@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sluice_config::Target;
 use sluice_policy::{
-    Ask, Context, Decision, Operation, Policy, Principal, Refusal, Resource, ResourceKind, Subject,
+    Ask, Context, Decision, Explanation, Operation, Policy, Principal, Refusal, Resource, ResourceKind,
+    Subject,
 };
 use tokio::sync::watch;
 
@@ -147,6 +148,12 @@ impl Gate {
     pub fn preview(&self, principal: &Principal, operation: &Operation, context: &Context) -> Decision {
         let current = self.current.load();
         current.policy.decide(&current.policy.subject(principal), operation, context)
+    }
+
+    /// The same, ask by ask.
+    pub fn explain(&self, principal: &Principal, operation: &Operation, context: &Context) -> Explanation {
+        let current = self.current.load();
+        current.policy.explain(&current.policy.subject(principal), operation, context)
     }
 
     /// May this person open this target?

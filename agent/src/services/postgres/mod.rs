@@ -45,6 +45,12 @@ impl Postgres {
         })
     }
 
+    /// What is known of a database, where any session has been there lately: for `sluice explain`.
+    pub async fn known_catalogue(&self, target: &Target, database: &str) -> Option<Arc<Catalogue>> {
+        let (catalogues, _) = self.catalogues(target);
+        catalogues.known(database).await
+    }
+
     /// Catalogues of a target, and what its owner says of it.
     fn catalogues(&self, target: &Target) -> (Arc<Catalogues>, Arc<Owner>) {
         let owner = Owner { classes: target.classes.clone(), vouched: target.vouched.clone() };

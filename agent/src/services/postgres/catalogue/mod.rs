@@ -70,6 +70,13 @@ impl Catalogues {
         Catalogues::default()
     }
 
+    /// The catalogue that was read last, however old.
+    pub async fn known(&self, database: &str) -> Option<Arc<Catalogue>> {
+        let slot = self.by_database.lock().get(database).cloned()?;
+        let kept = slot.lock().await;
+        kept.as_ref().map(|kept| Arc::clone(&kept.catalogue))
+    }
+
     /// The catalogue of `database`, no older than [`MAX_AGE`] and not the one of generation
     /// `newer_than` (give `None` unless a statement was `stale` or changed definitions).
     ///

@@ -1,0 +1,373 @@
+//! Answers that need no conversation, and the two that come in many pieces.
+
+use std::io;
+use std::sync::Arc;
+
+use sluice_api::admin::{self, request::Request, response::Response};
+use sluice_policy::{Decision, Effect, Obligations, Principal};
+use sluice_protocol::postgres::sql::{Outputs, SearchPath, analyse};
+use uuid::Uuid;
+
+use super::{Caller, Wire, error};
+use crate::app::House;
+use crate::audit;
+use crate::gate::approvals::DecideError;
+use crate::recorder::{Filter, RecorderError};
+
+type Answer = Result<Response, admin::Error>;
+
+/// One question, one answer.
+pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request) -> Answer {
+    match request {
+        Request::Status(_) => status(house).await,
+        Request::Targets(_) => Ok(targets(house, caller)),
+        Request::Sessions(asked) => sessions(house, caller, asked),
+        Request::Approvals(_) => approvals(house, caller),
+        Request::Decide(decide) => self::decide(house, caller, &decide),
+        Request::Explain(explain) => self::explain(house, caller, &explain).await,
+        Request::Reload(_) => reload(house, caller),
+        _ => Err(error("invalid", "this is no question of its own", "")),
+    }
+}
+
+async fn status(house: &House) -> Answer {
+    let unavailable =
+        |e: &dyn std::fmt::Display| error("unavailable", e.to_string(), "see the log of sluice-loader");
+    let layers = house.link.layers().await.map_err(|e| unavailable(&e))?;
+    let component = |name: &str, state: &str, detail: String| admin::Component {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        detail,
+    };
+    let identity = house.identity.load_full();
+    let mut components = vec![match identity.check().await {
+        Ok(()) => component("provider", "ok", identity.issuer().to_owned()),
+        Err(error) => {
+            component("provider", "failed", format!("{error}; known logins go on, new ones are refused"))
+        }
+    }];
+    let health = house.recorder.health();
+    components.push(match health.failed {
+        Some(why) => component("recorder", "failed", format!("{why}; no session is opened")),
+        None if health.free < health.wanted => {
+            component("recorder", "failed", format!("only {} bytes free; no session is opened", health.free))
+        }
+        None => component("recorder", "ok", format!("{} sessions are being recorded", health.live)),
+    });
+    components.push(match house.audit.health() {
+        Ok(()) => component("audit", "ok", String::new()),
+        Err(why) => component("audit", "failed", format!("{why}; nothing is decided")),
+    });
+    let fence = house.fence.landlock;
+    let state = if fence == "enforced" { "ok" } else { "degraded" };
+    components.push(component("fence", state, format!("seccomp on, no capability, Landlock {fence}")));
+    components.push(component("policy", "ok", house.gate.policy_digest()));
+    Ok(Response::Status(admin::StatusReport {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        layers: layers.layers,
+        destinations: layers.destinations,
+        events_dropped: layers.events_dropped,
+        cgroup: layers.cgroup,
+        sessions_open: house.gate.open_sessions() as u64,
+        logins: house.bindings.count() as u64,
+        approvals_waiting: house.gate.approvals().count() as u64,
+        components,
+        policy_generation: house.gate.generation(),
+        armed_for_s: layers.armed_for_s,
+    }))
+}
+
+fn targets(house: &House, caller: &Caller) -> Response {
+    let settings = house.settings.load();
+    let places = house.link.destinations();
+    let target = |target: &Arc<sluice_config::Target>| admin::Target {
+        name: target.name.clone(),
+        protocol: "postgres".to_owned(),
+        hosts: target.hosts.iter().map(ToString::to_string).collect(),
+        ports: target.ports.iter().map(|port| u32::from(*port)).collect(),
+        access: access(house, caller, &target.name),
+        addresses: places.iter().filter(|p| p.target == target.name).map(|p| p.network.clone()).collect(),
+    };
+    Response::Targets(admin::TargetList { targets: settings.targets.iter().map(target).collect() })
+}
+
+fn access(house: &House, caller: &Caller, target: &str) -> String {
+    let Some(login) = &caller.login else { return "unknown: log in first".to_owned() };
+    match house.gate.may_connect(login.principal(), target, &caller.context()) {
+        Decision::Permit(permission) => format!("permit ({})", permission.rules.join(", ")),
+        Decision::Refuse(refusal) => format!("refuse ({})", refusal.rules.join(", ")),
+    }
+}
+
+/// May he look at what others did?
+fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
+    let login = caller.logged_in()?;
+    match house.gate.may_on_host(login.principal(), action, &caller.context()) {
+        Decision::Permit(_) => Ok(()),
+        Decision::Refuse(refusal) => Err(error(
+            "refused",
+            format!("{} (rule {})", refusal.message, refusal.rules.join(", ")),
+            refusal.hint,
+        )),
+    }
+}
+
+fn sessions(house: &House, caller: &Caller, asked: admin::Sessions) -> Answer {
+    let own = caller.logged_in()?.principal().to_owned_principal();
+    let all = sees_all(house, caller, "replay").is_ok();
+    let limit = usize::try_from(asked.limit).unwrap_or(0);
+    let filter = Filter {
+        subject: asked.subject,
+        target: asked.target,
+        live_only: asked.live_only,
+        limit: if all { limit } else { 0 },
+    };
+    let mut sessions = house.recorder.list(&filter).map_err(|e| failed(&e))?;
+    if !all {
+        sessions.retain(|session| is_own(session.principal.as_ref(), &own));
+        if limit > 0 {
+            sessions.truncate(limit);
+        }
+    }
+    Ok(Response::Sessions(admin::SessionList { sessions }))
+}
+
+fn is_own(of: Option<&sluice_api::common::Principal>, own: &Principal) -> bool {
+    of.is_some_and(|p| p.subject == own.subject && p.issuer == own.issuer)
+}
+
+fn failed(why: &RecorderError) -> admin::Error {
+    let mut text = why.to_string();
+    let mut cause = std::error::Error::source(why);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    let code = if matches!(why, RecorderError::NotFound(_)) { "not_found" } else { "internal" };
+    error(code, text, "`sluice sessions` lists them")
+}
+
+/// A recording, entry by entry: one's own, or anybody's where policy lets.
+pub(super) async fn replay(
+    house: &Arc<House>,
+    caller: &Caller,
+    asked: &admin::Replay,
+    wire: &mut Wire,
+) -> io::Result<Answer> {
+    let entries = match readable(house, caller, &asked.id) {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Err(error)),
+    };
+    for entry in entries {
+        match entry {
+            Ok(entry) => wire.send(Response::Frame(admin::ReplayFrame { entry: Some(entry) })).await?,
+            Err(why) => return Ok(Err(failed(&why))),
+        }
+    }
+    Ok(Ok(Response::Done(admin::Done::default())))
+}
+
+fn readable(house: &House, caller: &Caller, id: &str) -> Result<crate::recorder::Entries, admin::Error> {
+    use sluice_api::record::entry::Entry;
+    let own = caller.logged_in()?.principal().to_owned_principal();
+    let id = Uuid::parse_str(id)
+        .map_err(|_| error("invalid", "this is no id of a session", "`sluice sessions` lists them"))?;
+    let of = house.recorder.read(&id).map_err(|e| failed(&e))?.next();
+    let his = match of {
+        Some(Ok(entry)) => match entry.entry {
+            Some(Entry::Opened(opened)) => is_own(opened.principal.as_ref(), &own),
+            _ => false,
+        },
+        _ => false,
+    };
+    if !his {
+        sees_all(house, caller, "replay")?;
+        let event = audit::looked_at("replayed", &id.to_string(), &own);
+        house.audit.record_now(&event).map_err(|e| error("unavailable", e.to_string(), ""))?;
+    }
+    house.recorder.read(&id).map_err(|e| failed(&e))
+}
+
+/// Audit events; for whoever policy lets.
+pub(super) async fn events(
+    house: &Arc<House>,
+    caller: &Caller,
+    asked: &admin::Events,
+    wire: &mut Wire,
+) -> io::Result<Answer> {
+    if let Err(error) = sees_all(house, caller, "events") {
+        return Ok(Err(error));
+    }
+    let mut follower = house.audit.follow(asked.since_us, &asked.class, asked.follow);
+    loop {
+        let next = tokio::select! {
+            next = follower.next() => next?,
+            () = wire.gone(), if asked.follow => return Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        match next {
+            Some(json) => wire.send(Response::Event(admin::EventLine { json })).await?,
+            None => return Ok(Ok(Response::Done(admin::Done::default()))),
+        }
+    }
+}
+
+/// What waits: one's own requests, and those that one may decide.
+fn approvals(house: &House, caller: &Caller) -> Answer {
+    let login = caller.logged_in()?;
+    let own = login.principal().to_owned_principal();
+    let context = caller.context();
+    let listed = house.gate.approvals().waiting().into_iter().filter(|(_, request)| {
+        request.requester.same_person(&own)
+            || matches!(house.gate.may_approve(&own, request, &context), Decision::Permit(_))
+    });
+    Ok(Response::Approvals(admin::ApprovalList { approvals: listed.map(|(approval, _)| approval).collect() }))
+}
+
+fn decide(house: &House, caller: &Caller, asked: &admin::Decide) -> Answer {
+    let login = caller.logged_in()?;
+    let own = login.principal().to_owned_principal();
+    let tried = |outcome: &str| {
+        let event = audit::decision_tried(&asked.id, &own, asked.approve, outcome);
+        house
+            .audit
+            .record_now(&event)
+            .map_err(|e| error("unavailable", e.to_string(), "ask the administrator of this host"))
+    };
+    let request = house.gate.approvals().request_of(&asked.id);
+    if let Some(request) = &request
+        && let Decision::Refuse(refusal) = house.gate.may_approve(&own, request, &caller.context())
+    {
+        tried(&refusal.message)?;
+        return Err(error(
+            "refused",
+            format!("{} (rule {})", refusal.message, refusal.rules.join(", ")),
+            refusal.hint,
+        ));
+    }
+    // on record before it takes effect
+    tried("tried")?;
+    match house.gate.approvals().decide(&asked.id, login.principal(), asked.approve, &asked.reason) {
+        Ok(approval) => Ok(Response::Approval(approval)),
+        Err(why) => {
+            tried(&why.to_string())?;
+            let code = if matches!(why, DecideError::Unknown(_)) { "not_found" } else { "refused" };
+            Err(error(code, why.to_string(), "`sluice approvals` lists what waits"))
+        }
+    }
+}
+
+fn reload(house: &House, caller: &Caller) -> Answer {
+    if caller.uid != 0 {
+        return Err(error(
+            "refused",
+            "only root may say that the configuration is read again",
+            "files are watched anyway",
+        ));
+    }
+    house.reload().map_err(|why| error("invalid", why, "the old configuration stays in force"))?;
+    Ok(Response::Done(admin::Done { message: "the configuration and the policy were read again".to_owned() }))
+}
+
+/// What the policy in force says to a statement.
+async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answer {
+    let own = caller.logged_in()?.principal().to_owned_principal();
+    let principal = if asked.subject.is_empty() || asked.subject == own.subject || asked.subject == own.name {
+        own
+    } else {
+        sees_all(house, caller, "replay")?;
+        Principal {
+            subject: asked.subject.clone(),
+            name: asked.subject.clone(),
+            groups: asked.groups.clone(),
+            email: String::new(),
+            ..own
+        }
+    };
+    let settings = house.settings.load_full();
+    let target = settings.target(&asked.target).ok_or_else(|| {
+        let known: Vec<&str> = settings.targets.iter().map(|t| t.name.as_str()).collect();
+        error(
+            "not_found",
+            format!("there is no target `{}`", asked.target),
+            format!("there are: {}", known.join(", ")),
+        )
+    })?;
+    let only = target.databases.as_ref().and_then(|all| all.first()).map_or("", String::as_str);
+    let database = if asked.database.is_empty() { only } else { &asked.database };
+    let catalogue = house.postgres.known_catalogue(target, database).await.ok_or_else(|| {
+        error(
+            "unavailable",
+            format!("the definitions of database `{database}` are not known yet"),
+            "open a session there first (psql), or name another one by --database",
+        )
+    })?;
+    let analysis = analyse(&asked.text, &catalogue, &SearchPath::default());
+    let mut answer = admin::Explanation::default();
+    let mut worst = 0;
+    for statement in &analysis.statements {
+        let place = (target.name.as_str(), database);
+        let operation = statement.operation(&catalogue, place, &asked.text, Vec::new());
+        let explanation = house.gate.explain(&principal, &operation, &caller.context());
+        worst = worst.max(rank(&explanation.decision));
+        let refusal = match &explanation.decision {
+            Decision::Refuse(refusal) => refusal.message.clone(),
+            Decision::Permit(permission) => {
+                answer.obligations.extend(obligations(&permission.obligations));
+                String::new()
+            }
+        };
+        for ask in explanation.asks {
+            let refused = ask.effect == Effect::Refuse;
+            answer.reasons.push(admin::Reason {
+                action: ask.action,
+                resource: ask.resource,
+                effect: match ask.effect {
+                    Effect::Permit => "permit",
+                    Effect::Oblige => "hold",
+                    Effect::Refuse => "refuse",
+                }
+                .to_owned(),
+                rules: ask.rules,
+                message: if refused { refusal.clone() } else { String::new() },
+            });
+        }
+        if !answer.understood.is_empty() {
+            answer.understood.push_str("; ");
+        }
+        answer.understood.push_str(&operation.understood);
+        match &statement.outputs {
+            Outputs::Known(outputs) => {
+                let masked = outputs.iter().filter(|o| !o.sources.is_empty() || o.doubt);
+                answer.masked_columns.extend(masked.map(|o| o.name.clone()));
+            }
+            Outputs::Unknown => {
+                answer.masked_columns.push("(all: where they come from is not known)".to_owned())
+            }
+        }
+    }
+    answer.outcome = ["permit", "hold", "refuse"].get(worst).copied().unwrap_or("refuse").to_owned();
+    Ok(Response::Explanation(answer))
+}
+
+fn rank(decision: &Decision) -> usize {
+    match decision {
+        Decision::Permit(permission) if permission.obligations.approvals.is_empty() => 0,
+        Decision::Permit(_) => 1,
+        Decision::Refuse(_) => 2,
+    }
+}
+
+fn obligations(of: &Obligations) -> Vec<String> {
+    let mut list: Vec<String> =
+        of.approvals.iter().map(|rule| format!("approval by {} of {}", rule.count, rule.group)).collect();
+    if of.reason {
+        list.push("a reason".to_owned());
+    }
+    if of.record_strict {
+        list.push("on stable storage before a byte goes on".to_owned());
+    }
+    list.extend(of.max_rows.map(|rows| format!("at most {rows} rows")));
+    list.extend(of.mfa_s.map(|seconds| format!("a second factor within {seconds} s")));
+    list.extend(of.notify.iter().map(|who| format!("notifies {who}")));
+    list
+}

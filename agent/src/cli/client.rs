@@ -1,0 +1,93 @@
+//! The CLI's end of the admin socket.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use sluice_api::admin::{Request, Response, request, response};
+use sluice_api::frame;
+
+use super::Failure;
+
+/// A conversation with sluiced.
+pub(super) struct Client {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] with what to do.
+    pub(super) fn connect(socket: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(socket).map_err(|error| Failure::Unreachable {
+            what: format!("sluiced does not answer at {}: {error}", socket.display()),
+            hint: match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "is Sluice running? `systemctl status sluice-loader`; another socket: --socket or SLUICE_SOCKET"
+                }
+                std::io::ErrorKind::PermissionDenied => "the socket must be writable for everybody; ask the administrator",
+                _ => "`systemctl status sluice-loader` and its log tell more",
+            }
+            .to_owned(),
+        })?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub(super) fn send(&mut self, request: request::Request) -> Result<(), Failure> {
+        let mut bytes = Vec::new();
+        frame::encode(&Request { request: Some(request) }, &mut bytes);
+        self.stream.write_all(&bytes).map_err(lost)
+    }
+
+    /// The next answer; `None` after the last one.
+    ///
+    /// # Errors
+    /// What sluiced says is wrong, or the connection failed.
+    pub(super) fn next(&mut self) -> Result<Option<response::Response>, Failure> {
+        loop {
+            let whole =
+                frame::decode::<Response>(&self.buffer).map_err(|e| Failure::Failed(e.to_string()))?;
+            if let Some((message, taken)) = whole {
+                self.buffer.drain(..taken);
+                return match message.response {
+                    Some(response::Response::Error(error)) => Err(Failure::Refused(error)),
+                    Some(response::Response::Done(done)) if done.message.is_empty() => Ok(None),
+                    Some(other) => Ok(Some(other)),
+                    None => Err(Failure::Failed("sluiced answered what this `sluice` does not know".into())),
+                };
+            }
+            let mut piece = [0; 16 << 10];
+            let n = self.stream.read(&mut piece).map_err(lost)?;
+            if n == 0 {
+                return Err(Failure::Failed("sluiced ended the conversation".into()));
+            }
+            self.buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
+        }
+    }
+
+    /// Asks and takes the one answer.
+    ///
+    /// # Errors
+    /// As [`Client::next`].
+    pub(super) fn ask(&mut self, request: request::Request) -> Result<response::Response, Failure> {
+        self.send(request)?;
+        self.next()?.ok_or_else(|| Failure::Failed("sluiced had nothing to say".into()))
+    }
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    Failure::Failed(format!("the connection to sluiced was lost: {error}"))
+}
+
+/// Another answer than the one asked for.
+pub(super) fn odd() -> Failure {
+    Failure::Failed(
+        "sluiced answered something else than what was asked; are both of the same release?".into(),
+    )
+}

@@ -1,0 +1,251 @@
+//! `sluice replay`: what happened in a session, as its person saw it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use clap::Args;
+use sluice_api::admin::{self, request::Request, response::Response};
+use sluice_api::record::entry::Entry;
+use sluice_api::record::{self, Column};
+
+use super::client::{Client, odd};
+use super::terminal::{BAD, DIM, GOOD, HEAD, WARN, print, safe, safe_lines, time};
+use super::{Failure, person, print_json_line};
+use crate::recorder::Rows;
+
+/// Shows statements, verdicts, approvals and results with their times. Results are shown as they were shown to the
+/// person: masked.
+#[derive(Args)]
+pub(super) struct Replay {
+    /// The session, as `sluice sessions` shows it.
+    id: String,
+    /// Only entries whose text has this in it (statements, tags, errors).
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// At most so many rows of each result; 0: all that were kept.
+    #[arg(long, default_value_t = 20, value_name = "ROWS")]
+    rows: usize,
+}
+
+pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<(), Failure> {
+    client.send(Request::Replay(admin::Replay { id: command.id }))?;
+    let mut screen = Screen { rows: command.rows, ..Screen::default() };
+    while let Some(answer) = client.next()? {
+        let Response::Frame(frame) = answer else { return Err(odd()) };
+        let Some(entry) = frame.entry else { continue };
+        if json {
+            print_json_line(&entry)?;
+            continue;
+        }
+        let Some(what) = &entry.entry else { continue };
+        let text = screen.show(entry.time_us, what);
+        let wanted = command.search.as_ref().is_none_or(|part| text.contains(part.as_str()));
+        if wanted && !text.is_empty() {
+            print(&text)?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Screen {
+    rows: usize,
+    began_us: i64,
+    columns: HashMap<u64, Vec<Column>>,
+    shown: HashMap<u64, usize>,
+}
+
+impl Screen {
+    fn show(&mut self, at_us: i64, entry: &Entry) -> String {
+        let since = self.since(at_us);
+        match entry {
+            Entry::Opened(opened) => {
+                self.began_us = at_us;
+                opened_text(at_us, opened)
+            }
+            Entry::Operation(operation) => operation_text(&since, operation),
+            Entry::Approval(approval) => {
+                let by = approval
+                    .by
+                    .as_ref()
+                    .map(|p| format!(" by {}", safe(&person(Some(p)))))
+                    .unwrap_or_default();
+                let why = if approval.reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", safe(&approval.reason))
+                };
+                format!(
+                    "{since}   {WARN}{}{WARN:#}{by} {DIM}({}){DIM:#}{why}\n",
+                    safe(&approval.state),
+                    safe(&approval.id)
+                )
+            }
+            Entry::Result(result) => {
+                let head = result.columns.iter().map(column_head).collect::<Vec<_>>().join(" | ");
+                self.columns.insert(result.operation, result.columns.clone());
+                format!("{since}     {DIM}{head}{DIM:#}\n")
+            }
+            Entry::Data(data) => self.data_text(&since, data),
+            Entry::Completed(completed) => completed_text(&since, completed),
+            Entry::Message(message) => {
+                format!("{since}     {}: {}\n", safe(&message.severity), safe_lines(&message.text))
+            }
+            Entry::Closed(closed) => format!(
+                "{since} {HEAD}closed{HEAD:#}: {} ({} operations, {} bytes to the client)\n",
+                safe(&closed.reason),
+                closed.operations,
+                closed.bytes_to_client
+            ),
+            Entry::Gap(gap) => {
+                format!(
+                    "{since} {BAD}gap{BAD:#}: {} ({} bytes lost)\n",
+                    safe(&gap.reason),
+                    gap.bytes_discarded
+                )
+            }
+        }
+    }
+
+    /// Seconds since the session began.
+    fn since(&self, at_us: i64) -> String {
+        let us = if self.began_us == 0 { 0 } else { at_us.saturating_sub(self.began_us).max(0) };
+        format!("{DIM}+{:>9}.{:03}{DIM:#}", us / 1_000_000, us / 1000 % 1000)
+    }
+
+    fn data_text(&mut self, since: &str, data: &record::Data) -> String {
+        if !data.stream.is_empty() {
+            let way = if data.upstream { "to the target" } else { "to the client" };
+            let text = String::from_utf8_lossy(&data.stream);
+            let mut out = format!("{since}     {DIM}COPY {way}, {} bytes{DIM:#}\n", data.stream.len());
+            for line in text.lines().take(if self.rows == 0 { usize::MAX } else { self.rows }) {
+                let _ = writeln!(out, "{since}     {}", safe(line));
+            }
+            return out;
+        }
+        let none = Vec::new();
+        let columns = self.columns.get(&data.operation).unwrap_or(&none);
+        let shown = self.shown.entry(data.operation).or_default();
+        let mut out = String::new();
+        for row in Rows::new(&data.rows) {
+            if self.rows > 0 && *shown >= self.rows {
+                continue;
+            }
+            *shown += 1;
+            let values = row.iter().enumerate().map(|(i, value)| {
+                let binary = columns.get(i).is_some_and(|column| column.binary);
+                value_text(*value, binary)
+            });
+            let _ = writeln!(out, "{since}     {}", values.collect::<Vec<_>>().join(" | "));
+        }
+        out
+    }
+}
+
+fn column_head(column: &Column) -> String {
+    if column.mask.is_empty() {
+        safe(&column.name)
+    } else {
+        let class = if column.class.is_empty() { String::new() } else { format!(" {}", safe(&column.class)) };
+        format!("{} [{}{class}]", safe(&column.name), safe(&column.mask))
+    }
+}
+
+fn value_text(value: Option<&[u8]>, binary: bool) -> String {
+    match value {
+        None => "∅".to_owned(),
+        Some(bytes) => match (binary, std::str::from_utf8(bytes)) {
+            (false, Ok(text)) => safe(text),
+            (true, Ok(text)) if text.chars().all(|c| !c.is_control()) && !text.is_empty() => safe(text),
+            _ => format!("\\x{}", hex::encode(bytes)),
+        },
+    }
+}
+
+fn opened_text(at_us: i64, opened: &record::Opened) -> String {
+    let process = opened.lineage.first();
+    let exe = process.map(|p| p.exe.as_str()).unwrap_or_default();
+    let pid = process.map(|p| p.pid).unwrap_or_default();
+    let user = process.map(|p| p.user.as_str()).unwrap_or_default();
+    let subject = opened.principal.as_ref().map(|p| p.subject.as_str()).unwrap_or_default();
+    format!(
+        "{HEAD}{}{HEAD:#} at {}, session {}\n  subject {} by {}, process {} (pid {pid}, user {}) to {}/{} at {} port {}\n",
+        safe(&person(opened.principal.as_ref())),
+        time(at_us),
+        safe(&opened.session),
+        safe(subject),
+        safe(&opened.authenticated_by),
+        safe(exe),
+        safe(user),
+        safe(&opened.target),
+        safe(opened.attributes.get("database").map_or("", String::as_str)),
+        safe(&opened.address),
+        opened.port
+    )
+}
+
+fn operation_text(since: &str, operation: &record::Operation) -> String {
+    let style = match operation.verdict.as_str() {
+        "permit" => GOOD,
+        "hold" => WARN,
+        _ => BAD,
+    };
+    let mut out = format!("{since} {HEAD}{}{HEAD:#}\n", safe_lines(&operation.text));
+    for (i, parameter) in operation.parameters.iter().enumerate() {
+        let _ = writeln!(out, "{since}     ${} = {}", i + 1, safe(parameter));
+    }
+    let _ = write!(
+        out,
+        "{since}   {style}{}{style:#} {DIM}by {}{DIM:#}",
+        safe(&operation.verdict),
+        safe(&operation.rules.join(", "))
+    );
+    if !operation.message.is_empty() {
+        let _ = write!(out, ": {}", safe(&operation.message));
+    }
+    out.push('\n');
+    out
+}
+
+fn completed_text(since: &str, completed: &record::Completed) -> String {
+    let style = if completed.failed { BAD } else { GOOD };
+    let mut out = format!("{since}   {style}{}{style:#}", safe(&completed.tag));
+    if !completed.sqlstate.is_empty() {
+        let _ = write!(out, " ({})", safe(&completed.sqlstate));
+    }
+    let _ = write!(out, " {DIM}{} rows, {} ms{DIM:#}", completed.rows, completed.duration_us / 1000);
+    if completed.rows_digested > 0 || completed.bytes_digested > 0 {
+        let _ = write!(
+            out,
+            " {DIM}({} rows and {} bytes not kept, SHA-256 {}){DIM:#}",
+            completed.rows_digested,
+            completed.bytes_digested,
+            safe(&completed.digest_sha256)
+        );
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_can_not_attack_the_terminal() {
+        let mut screen = Screen::default();
+        let evil = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}";
+        let operation = record::Operation { text: evil.into(), verdict: evil.into(), ..Default::default() };
+        let mut row = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 4];
+        row.extend_from_slice(b"\x1b[2J");
+        row[3] = u8::try_from(row.len()).unwrap();
+        let data = record::Data { rows: row, ..Default::default() };
+        for entry in [Entry::Operation(operation), Entry::Data(data)] {
+            let text = screen.show(1, &entry);
+            // our own colours aside, which anstream takes away where there is no terminal
+            let plain = anstream::adapter::strip_str(&text).to_string();
+            assert!(!plain.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{7}']), "{plain:?}");
+            assert!(plain.contains("1b"), "{plain:?}");
+        }
+    }
+}

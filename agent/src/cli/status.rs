@@ -1,0 +1,85 @@
+//! `sluice status`, `targets`, `reload`.
+
+use sluice_api::admin::{self, request::Request, response::Response};
+
+use super::client::{Client, odd};
+use super::terminal::{BAD, GOOD, HEAD, Table, WARN, print, safe, say};
+use super::{Failure, print_json};
+
+pub(super) fn status(mut client: Client, json: bool) -> Result<(), Failure> {
+    let Response::Status(report) = client.ask(Request::Status(admin::Status {}))? else { return Err(odd()) };
+    let sound = report.layers.iter().all(|l| l.state == "enforced")
+        && !report.layers.is_empty()
+        && report.components.iter().all(|c| c.state == "ok");
+    if json {
+        print_json(&report)?;
+    } else {
+        print(&render(&report))?;
+    }
+    if sound { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn render(report: &admin::StatusReport) -> String {
+    let style = |state: &str| match state {
+        "enforced" | "ok" => GOOD,
+        "observed" | "degraded" => WARN,
+        _ => BAD,
+    };
+    let mut layers = Table::new(["LAYER", "STATE", "PROOF"]);
+    for layer in &report.layers {
+        layers.styled([
+            (layer.name.clone(), Default::default()),
+            (layer.state.clone(), style(&layer.state)),
+            (layer.proof.clone(), Default::default()),
+        ]);
+    }
+    let mut components = Table::new(["COMPONENT", "STATE", "DETAIL"]);
+    for component in &report.components {
+        components.styled([
+            (component.name.clone(), Default::default()),
+            (component.state.clone(), style(&component.state)),
+            (component.detail.clone(), Default::default()),
+        ]);
+    }
+    let mut places = Table::new(["TARGET", "NAME", "NETWORK", "PORT"]);
+    for place in &report.destinations {
+        let port = if place.port == 0 { "any".to_owned() } else { place.port.to_string() };
+        places.row([place.target.clone(), place.name.clone(), place.network.clone(), port]);
+    }
+    format!(
+        "{HEAD}Sluice {}{HEAD:#} guards {} (armed for {} s)\n\
+         {} open sessions, {} logins, {} requests waiting, policy generation {}, {} kernel events lost\n\n{}\n{}\n{}",
+        safe(&report.version),
+        safe(&report.cgroup),
+        report.armed_for_s,
+        report.sessions_open,
+        report.logins,
+        report.approvals_waiting,
+        report.policy_generation,
+        report.events_dropped,
+        layers.render(),
+        places.render(),
+        components.render(),
+    )
+}
+
+pub(super) fn targets(mut client: Client, json: bool) -> Result<(), Failure> {
+    let Response::Targets(list) = client.ask(Request::Targets(admin::Targets {}))? else { return Err(odd()) };
+    if json {
+        return print_json(&list);
+    }
+    let mut table = Table::new(["TARGET", "PROTOCOL", "HOSTS", "PORTS", "ACCESS"]);
+    for target in list.targets {
+        let ports = target.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        table.row([target.name, target.protocol, target.hosts.join(","), ports, target.access]);
+    }
+    Ok(print(&table.render())?)
+}
+
+pub(super) fn reload(mut client: Client) -> Result<(), Failure> {
+    match client.ask(Request::Reload(admin::Reload {}))? {
+        Response::Done(done) => say(&safe(&done.message)),
+        _ => return Err(odd()),
+    }
+    Ok(())
+}
