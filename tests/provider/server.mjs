@@ -18,7 +18,9 @@ async function signingKey(alg, kid) {
 const jwks = { keys: [await signingKey('RS256', 'tour-rsa'), await signingKey('ES256', 'tour-ec')] };
 writeFileSync(settings.keys, JSON.stringify(jwks), { mode: 0o600 });
 
-const people = new Map(settings.people.map((person) => [person.name, person]));
+// By subject, which is what people sign in with here: an opaque id and not a name, since Sluice must not depend on the
+// two being alike. (This provider's tokens carry what was typed at its login page.)
+const people = new Map(settings.people.map((person) => [person.subject, person]));
 const services = new Map(settings.services.map((service) => [service.id, service]));
 
 const clients = [
@@ -62,7 +64,6 @@ const provider = new Provider(settings.issuer, {
       accountId: id,
       async claims() {
         return {
-          // A subject is an opaque id and not a name; Sluice must not depend on the two being alike.
           sub: person.subject,
           name: person.full_name,
           preferred_username: person.name,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::command::within;
 use crate::stage::Stage;
@@ -68,6 +69,9 @@ impl Terminal {
         let line: OwnedFd = pty.slave;
         // What a login does: the terminal belongs to who sits at it (sudo and ssh look at that).
         nix::unistd::fchown(&line, Some(person.uid.into()), None)?;
+        // The harness hears SIGINT by waiting for it, with the signal blocked; a child inherits that, and Ctrl-C would
+        // do nothing to what people run.
+        let blocked = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let shell = within(cgroup, "setsid")
             .args(["--ctty", "setpriv"])
             .arg(format!("--reuid={}", person.uid))
@@ -82,8 +86,9 @@ impl Terminal {
             .stdin(line.try_clone()?)
             .stdout(line.try_clone()?)
             .stderr(line)
-            .spawn()
-            .context(format!("failed to start a shell for {}", person.name))?;
+            .spawn();
+        blocked.thread_set_mask()?;
+        let shell = shell.context(format!("failed to start a shell for {}", person.name))?;
         let keyboard = File::from(pty.master);
         let screen = Shared::default();
         watch(keyboard.try_clone()?, Arc::clone(&screen));

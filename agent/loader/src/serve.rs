@@ -42,6 +42,8 @@ const FINISH: Duration = Duration::from_secs(10);
 const READY: Duration = Duration::from_secs(30);
 /// Files are read again when nothing has changed for so long: an editor writes more than once.
 const CALM: Duration = Duration::from_millis(300);
+/// Events that are taken from the ring before others have their turn.
+const EVENTS: usize = 128;
 /// A probe holds for so long: it starts a process, and everybody may ask.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -285,7 +287,9 @@ impl Loader {
     }
 
     fn kernel_events(&mut self) {
-        while let Some(event) = self.guard.next_event() {
+        // no more than these at a time: whoever floods the ring must not keep the proxy waiting
+        for _ in 0..EVENTS {
+            let Some(event) = self.guard.next_event() else { break };
             let target = target_of(&self.config, &self.known, &event);
             self.kept.push(&event, &target);
         }

@@ -196,6 +196,10 @@ pub(crate) fn before_exec(
                     break;
                 }
             }
+            // the loader hears its signals by signalfd, with the signals blocked: not so the proxy
+            let mut signals = std::mem::zeroed::<libc::sigset_t>();
+            check(libc::sigemptyset(&mut signals))?;
+            check(libc::sigprocmask(libc::SIG_SETMASK, &signals, std::ptr::null_mut()))?;
             let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
             let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

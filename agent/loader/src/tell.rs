@@ -1,7 +1,7 @@
 //! What the loader knows, as messages to the proxy.
 
-use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 use sluice_api::common::{Origin, Process};
@@ -14,6 +14,8 @@ use crate::{process, sys};
 const MAX_KEPT: usize = 65_536;
 /// Bytes of events in one packet, well below the limit of a packet.
 const BATCH: usize = 32 << 10;
+/// How long a lineage counts as just read, in events (never in an answer that a decision rests on).
+const MOMENT: Duration = Duration::from_millis(100);
 /// Arguments of an ancestor are there to recognise it.
 const ANCESTOR_ARGUMENTS: usize = 200;
 
@@ -47,6 +49,25 @@ pub(crate) struct Kept {
     sent: usize,
     /// Thrown away because nobody took them.
     lost: u64,
+    recent: Recent,
+}
+
+/// Lineages that were read a moment ago: somebody who connects a thousand times a second is one process.
+#[derive(Default)]
+struct Recent {
+    since: Option<Instant>,
+    known: HashMap<(u32, u64), Vec<Process>>,
+}
+
+impl Recent {
+    fn of(&mut self, pid: u32, start_ns: u64) -> Vec<Process> {
+        if self.since.is_none_or(|since| since.elapsed() > MOMENT) {
+            self.known.clear();
+            self.since = Some(Instant::now());
+        }
+        let read = || cut(process::lineage(pid, start_ns));
+        self.known.entry((pid, start_ns)).or_insert_with(read).clone()
+    }
 }
 
 impl Kept {
@@ -54,7 +75,7 @@ impl Kept {
     pub(crate) fn push(&mut self, event: &Event, target: &str) {
         let lineage = match event.tgid {
             0 => Vec::new(),
-            pid => cut(process::lineage(pid, event.start_ns)),
+            pid => self.recent.of(pid, event.start_ns),
         };
         if self.queue.len() >= MAX_KEPT {
             self.queue.pop_front();

@@ -27,6 +27,8 @@ impl LedgerFile {
         let known = match File::open(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(fault("open")(e)),
+            // begun, and the machine stopped before its header was there
+            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() == 0) => None,
             Ok(file) => match recover(BufReader::new(file), std::slice::from_ref(key.public())) {
                 Ok(report) => Some(report),
                 Err(broken) => {
@@ -47,7 +49,10 @@ impl LedgerFile {
             }
             None => {
                 let id = *Uuid::now_v7().as_bytes();
-                Writer::begin(FileKind::Ledger, id, now_us(), Arc::clone(key), &mut frame)
+                let writer = Writer::begin(FileKind::Ledger, id, now_us(), Arc::clone(key), &mut frame);
+                (&file).write_all(&frame).map_err(fault("write to"))?;
+                frame.clear();
+                writer
             }
         };
         Ok(Self { file, path: path.to_owned(), writer, frame })

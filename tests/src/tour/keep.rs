@@ -45,7 +45,9 @@ pub fn write_enter(world: &World, enter: &Path) -> Result<()> {
 fn script(world: &World) -> String {
     let room = &world.room;
     let mut people = String::new();
+    let mut subjects = String::new();
     for person in world.people.all() {
+        subjects += &format!("        {}) subject={} ;;\n", person.name, person.subject);
         people += &format!("    {}) uid={} home={} ;;\n", person.name, person.uid, person.home.display());
     }
     format!(
@@ -56,8 +58,10 @@ set -e
 inside() {{ nsenter --mount=/proc/{pid}/ns/mnt --net=/proc/{pid}/ns/net -- "$@"; }}
 case "$1" in
     confirm)
-        shift
-        inside env NODE_EXTRA_CA_CERTS=/run/demo/certificates/ca.pem node "{provider}/person.mjs" confirm "$@"
+        case "$3" in
+{subjects}        *) echo "nobody is called $3" >&2; exit 2 ;;
+        esac
+        inside env NODE_EXTRA_CA_CERTS=/run/demo/certificates/ca.pem node "{provider}/person.mjs" confirm "$2" "$subject"
         exit ;;
 {people}    root) uid=0 home=/run/demo ;;
     *) echo "usage: $0 alice|bob|carol|dave|root, or: $0 confirm URL PERSON" >&2; exit 2 ;;

@@ -16,8 +16,11 @@ const CHAIN: usize = 32;
 pub(super) fn run(tour: &mut Tour) -> Result<()> {
     let alice = tour.world.people.alice.clone();
     let mut terminal = tour.logged_in(&alice)?;
-    let statements =
-        ["select id, name, email from customers limit 3", "drop table orders", "select count(*) from orders"];
+    let statements = [
+        "select id, name, email from customers limit 3",
+        "drop table orders",
+        "select count(*) from customers",
+    ];
     tour.psql(&mut terminal, &statements)?;
 
     let listed = terminal.run(&tour.stage, "sluice sessions")?;
@@ -35,7 +38,7 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
     tour.claim_text(
         "`sluice replay` shows statements, verdicts and results",
         &replay.text,
-        &["select id, name, email from customers limit 3", "drop table orders", "permit", "refuse", "50000"],
+        &["select id, name, email from customers limit 3", "drop table orders", "permit", "refuse", "20000"],
         &[],
     );
     let emails = tour.world.postgres.psql("shop", "select email from customers where id <= 50")?;

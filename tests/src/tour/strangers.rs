@@ -66,7 +66,7 @@ fn tokens(tour: &mut Tour) -> Result<()> {
             terminal.run(&tour.stage, "sluice logout")?;
         }
         let answer = as_password(tour, &mut terminal, &file)?;
-        let held = answer.contains("50000") == good;
+        let held = answer.contains("20000") == good;
         tour.stage.claim(&format!("{claim}: as password"), held, || answer);
     }
     foreign.stop()
@@ -75,7 +75,7 @@ fn tokens(tour: &mut Tour) -> Result<()> {
 /// Without a login the token is the password. What opens nothing may also lead to the device flow: that is not opening.
 fn as_password(tour: &Tour, terminal: &mut Terminal, file: &str) -> Result<String> {
     let command = format!(
-        "PGPASSWORD=\"$(cat {file})\" timeout 10 psql -h db.internal -U oidc-token shop -c 'select count(*) from orders'"
+        "PGPASSWORD=\"$(cat {file})\" timeout 10 psql -h db.internal -U oidc-token shop -c 'select count(*) from customers'"
     );
     Ok(terminal.run(&tour.stage, &command)?.text)
 }

@@ -92,17 +92,17 @@ impl Provider {
 
     /// Somebody opens the device page that a terminal showed, signs in, and allows it.
     pub fn confirm(&self, complete_url: &str, person: &Person) -> Result<()> {
-        self.person(&["confirm", complete_url, person.name]).map(drop)
+        self.person(&["confirm", complete_url, person.subject]).map(drop)
     }
 
     /// Somebody opens the page and says no.
     pub fn refuse(&self, complete_url: &str, person: &Person) -> Result<()> {
-        self.person(&["refuse", complete_url, person.name]).map(drop)
+        self.person(&["refuse", complete_url, person.subject]).map(drop)
     }
 
     /// A browser at the authorization page; gives where it ended.
     pub fn browser(&self, url: &str, person: &Person) -> Result<String> {
-        self.person(&["browser", url, person.name])
+        self.person(&["browser", url, person.subject])
     }
 
     /// The service account's access token (a JWT), by client credentials.
