@@ -12,8 +12,8 @@ use sluice_abi::{Addr, CANARY, CANARY_ADDR, Listener, Origin, Protection, Road, 
 
 use crate::{
     context::{
-        AF_INET, AF_INET6, ALLOW, IPPROTO_MPTCP, IPPROTO_TCP, LOOPBACK4, LOOPBACK6, REFUSE, SOCK_DGRAM, SOCK_RAW,
-        SOCK_STREAM, addr6, mapped, read, words, write,
+        AF_INET, AF_INET6, ALLOW, IPPROTO_MPTCP, IPPROTO_TCP, LOOPBACK4, LOOPBACK6, REFUSE, SOCK_DGRAM,
+        SOCK_RAW, SOCK_STREAM, addr6, mapped, read, words, write,
     },
     event::{self, Wanted},
     maps::{LISTENER, PROXY, TAGS, WANT, handle},
@@ -191,7 +191,9 @@ pub fn sluice_connect6(ctx: SockAddrContext) -> i32 {
         }
         Outcome::Refuse => return REFUSE,
         // A mapped address stays one: the socket may be bound to a mapped source.
-        Outcome::Proxy(l) if words(&addr)[2] == 0xffff_u32.to_be() && words(&addr)[0] == 0 && words(&addr)[1] == 0 => {
+        Outcome::Proxy(l)
+            if words(&addr)[2] == 0xffff_u32.to_be() && words(&addr)[0] == 0 && words(&addr)[1] == 0 =>
+        {
             (mapped(u32::from_ne_bytes(l.addr4)), l.port)
         }
         Outcome::Proxy(l) => (l.addr6, l.port),

@@ -57,9 +57,7 @@ pub(crate) fn mapped(ip4: u32) -> Addr {
 pub(crate) fn addr6(words: [u32; 4]) -> Addr {
     let (a, b, c, d) =
         (words[0].to_ne_bytes(), words[1].to_ne_bytes(), words[2].to_ne_bytes(), words[3].to_ne_bytes());
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
-    ]
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
 }
 
 /// The words of an address, for the kernel's fields.

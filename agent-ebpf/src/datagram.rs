@@ -39,12 +39,8 @@ pub fn sluice_sendmsg4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sluice_sendmsg6(ctx: SockAddrContext) -> i32 {
     let ctx = ctx.sock_addr;
-    let w = [
-        read!(ctx, user_ip6[0]),
-        read!(ctx, user_ip6[1]),
-        read!(ctx, user_ip6[2]),
-        read!(ctx, user_ip6[3]),
-    ];
+    let w =
+        [read!(ctx, user_ip6[0]), read!(ctx, user_ip6[1]), read!(ctx, user_ip6[2]), read!(ctx, user_ip6[3])];
     let unspecified = w[0] == 0 && w[1] == 0 && w[2] == 0 && w[3] == 0;
     judge(ctx, AF_INET6, &if unspecified { LOOPBACK6 } else { addr6(w) })
 }

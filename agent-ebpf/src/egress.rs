@@ -82,8 +82,7 @@ fn parse6(skb: *mut __sk_buff) -> Option<Packet> {
     let h = load::<40>(skb, 0)?;
     let mut to = [0; 16];
     to.copy_from_slice(&h[24..40]);
-    let mut packet =
-        Packet { family: AF_INET6, to, protocol: h[6], offset: 40, opaque: false };
+    let mut packet = Packet { family: AF_INET6, to, protocol: h[6], offset: 40, opaque: false };
     for _ in 0..6 {
         match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION => {

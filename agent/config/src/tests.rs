@@ -183,10 +183,10 @@ fn all_errors_are_found_in_one_pass() {
 
 #[test]
 fn p5_symmetric_and_absent_signatures_are_refused_with_the_reason() {
-    only(&changed("[\"RS256\",", "[\"none\","), "nobody signed");
-    only(&changed("[\"RS256\",", "[\"HS256\","), "symmetric");
-    only(&changed("[\"RS256\",", "[\"hs512\","), "symmetric");
-    only(&changed("[\"RS256\",", "[\"rs256\","), "not known");
+    only(&changed("algorithms = [\"RS256\",", "algorithms = [\"none\","), "nobody signed");
+    only(&changed("algorithms = [\"RS256\",", "algorithms = [\"HS256\","), "symmetric");
+    only(&changed("algorithms = [\"RS256\",", "algorithms = [\"hs512\","), "symmetric");
+    only(&changed("algorithms = [\"RS256\",", "algorithms = [\"rs256\","), "not known");
     only(&changed("algorithms = [\"RS256\", \"PS256\",", "algorithms = [\"RS256\", \"RS256\","), "twice");
     only(&changed("algorithms = [\"RS256\", \"PS256\", \"ES256\", \"EdDSA\"]", "algorithms = []"), "empty");
 }

@@ -94,9 +94,8 @@ impl Proxy {
         drop(theirs);
         let mut proxy =
             Self { child, socket: ours, waiting: VecDeque::new(), since: Instant::now(), ready: false };
-        proxy.settle(cgroup, guard).map_err(|error| {
+        proxy.settle(cgroup, guard).inspect_err(|_error| {
             proxy.kill();
-            error
         })?;
         // whoever may write cgroup.procs could put another process beside it; the pid and start time still differ
         tracing::info!(pid = proxy.pid(), "sluiced started");

@@ -98,11 +98,6 @@ impl Table {
         Self { head: head.map(str::to_owned).to_vec(), rows: Vec::new() }
     }
 
-    /// With headings known at run time; escaped here.
-    pub(super) fn with_columns(head: impl IntoIterator<Item = String>) -> Self {
-        Self { head: head.into_iter().map(|h| safe(&h)).collect(), rows: Vec::new() }
-    }
-
     /// Adds a row; the values are escaped here.
     pub(super) fn row(&mut self, values: impl IntoIterator<Item = String>) {
         self.styled(values.into_iter().map(|v| (v, Style::new())));
@@ -111,11 +106,6 @@ impl Table {
     /// Adds a row with a style a value.
     pub(super) fn styled(&mut self, values: impl IntoIterator<Item = (String, Style)>) {
         self.rows.push(values.into_iter().map(|(v, s)| (safe(&v), s)).collect());
-    }
-
-    /// No row.
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 
     /// As text, styles included; anstream takes them out where there is no terminal.

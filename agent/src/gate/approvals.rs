@@ -329,7 +329,7 @@ fn entitled(id: &str, pending: &Pending, by: &Verified<Principal>) -> Result<(),
 fn satisfied(rules: &[ApprovalRule], by: &[Principal]) -> bool {
     rules.iter().all(|rule| {
         let people = by.iter().filter(|p| p.groups.contains(&rule.group)).count();
-        u32::try_from(people).unwrap_or(u32::MAX) >= rule.count.into()
+        u32::try_from(people).unwrap_or(u32::MAX) >= rule.count
     })
 }
 
@@ -349,7 +349,7 @@ fn message(id: &str, pending: &Pending) -> admin::Approval {
         parameters: request.parameters.clone(),
         rule: request.rules.join(", "),
         group: request.approvals.iter().map(|r| r.group.clone()).collect::<Vec<_>>().join(", "),
-        needed: request.approvals.iter().map(|r| u32::from(r.count)).max().unwrap_or(1),
+        needed: request.approvals.iter().map(|r| r.count).max().unwrap_or(1),
         approved_by: pending.by.iter().map(crate::identity::message).collect(),
         requested_us: pending.requested_us,
         expires_us: pending.expires_us,

@@ -225,8 +225,12 @@ impl Gate {
         which: impl Fn(&SessionFacts, &Principal) -> bool,
     ) -> usize {
         let sessions = self.sessions.lock();
-        let picked = sessions.values().filter(|s| which(&s.facts, &s.principal));
-        picked.map(|s| s.end.send_replace(Some(reason.clone()))).count()
+        let mut ended = 0;
+        for session in sessions.values().filter(|s| which(&s.facts, &s.principal)) {
+            session.end.send_replace(Some(reason.clone()));
+            ended += 1;
+        }
+        ended
     }
 
     pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Current>> {

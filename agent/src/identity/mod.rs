@@ -170,8 +170,3 @@ pub fn message(principal: &Principal) -> common::Principal {
         service: principal.service,
     }
 }
-
-#[cfg(test)]
-pub(crate) fn verified_for_test(principal: Principal) -> Verified<Principal> {
-    Verified(principal)
-}

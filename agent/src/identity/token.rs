@@ -310,12 +310,12 @@ mod tests {
     #[test]
     fn a_good_token_names_its_person() {
         let key = key("k1");
-        let principal = verdict(&sign(&key, &claims()), &[key.jwk.clone()]).unwrap();
+        let principal = verdict(&sign(&key, &claims()), std::slice::from_ref(&key.jwk)).unwrap();
         assert_eq!((principal.subject.as_str(), principal.name.as_str()), ("u1", "alice"));
         assert_eq!(principal.groups, ["dba"]);
         assert!(!principal.service);
         let machine = with(json!({"sub": "ci", "client_id": "ci", "groups": "a b,c"}));
-        let principal = verdict(&sign(&key, &machine), &[key.jwk.clone()]).unwrap();
+        let principal = verdict(&sign(&key, &machine), std::slice::from_ref(&key.jwk)).unwrap();
         assert!(principal.service);
         assert_eq!(principal.groups, ["a", "b", "c"]);
     }
@@ -379,7 +379,7 @@ mod tests {
             // the last character of base64 has bits that mean nothing
             prop_assume!(token[at].is_ascii() && at + 1 < token.len() && token[at] != before);
             let token = String::from_utf8(token).unwrap();
-            prop_assert!(verdict(&token, &[key.jwk.clone()]).is_err(), "{token}");
+            prop_assert!(verdict(&token, std::slice::from_ref(&key.jwk)).is_err(), "{token}");
         }
     }
 }

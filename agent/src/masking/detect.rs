@@ -180,7 +180,7 @@ fn luhn(digits: &[u8]) -> bool {
             (_, d) => d,
         })
         .sum();
-    sum % 10 == 0 && digits.iter().any(|d| *d != 0)
+    sum.is_multiple_of(10) && digits.iter().any(|d| *d != 0)
 }
 
 /// ISO 13616: country, two check digits, up to 30 letters or digits; modulo 97.

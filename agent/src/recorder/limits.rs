@@ -48,7 +48,7 @@ impl Statements {
             }
             self.current = next;
         }
-        self.current.get_or_insert_with(|| Statement { operation, rows: 0, bytes: 0, over: None })
+        self.current.get_or_insert(Statement { operation, rows: 0, bytes: 0, over: None })
     }
 
     /// How many bytes and rows of `bytes`, which are whole rows, are kept; the others have been digested.

@@ -77,7 +77,7 @@ fn a_crash_is_closed_and_a_change_is_found() {
     assert_eq!(recorder.findings(), [Finding::Recovered(id, 5)]);
     let entries: Vec<_> = recorder.read(&id).unwrap().map(Result::unwrap).collect();
     assert!(matches!(&entries.last().unwrap().entry, Some(Entry::Gap(gap)) if gap.bytes_discarded == 5));
-    let report = verify_directory(&dir.path().join("recordings"), &[key.clone()]).unwrap();
+    let report = verify_directory(&dir.path().join("recordings"), std::slice::from_ref(&key)).unwrap();
     assert!(report.ledger.is_ok());
     assert!(report.sessions.values().all(|s| matches!(s, Standing::Sealed(_) | Standing::Recovered(_))));
 

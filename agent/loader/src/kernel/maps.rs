@@ -118,12 +118,6 @@ impl Guard {
         }
         Ok(places)
     }
-
-    /// All that is protected now.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by tests alone"))]
-    pub(crate) fn places(&self) -> &BTreeSet<Place> {
-        &self.places
-    }
 }
 
 fn place(prefix: u32, data: records::Place, value: [u8; 8]) -> Option<Place> {

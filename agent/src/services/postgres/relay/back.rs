@@ -21,7 +21,7 @@ impl<R: Tape> Machine<R> {
     ///
     /// # Errors
     /// [`End`]: the session is over; what stands in the outputs may still go.
-    pub(super) fn from_server(&mut self, input: &[u8]) -> Result<usize, End> {
+    pub(super) fn server_said(&mut self, input: &[u8]) -> Result<usize, End> {
         let mut at = 0;
         loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -193,7 +193,7 @@ impl<R: Tape> Machine<R> {
         self.tape.entry(record::entry::Entry::Result(record::Result { operation: run.operation, columns }));
         if let Some(execution) = self.execution() {
             execution.runs.push_front(run);
-            execution.reading = Some(Reading::Rows(mask));
+            execution.reading = Some(Reading::Rows(Box::new(mask)));
         }
     }
 
@@ -212,7 +212,7 @@ impl<R: Tape> Machine<R> {
                 let values = body.first_chunk().map_or(0, |n| usize::from(u16::from_be_bytes(*n)));
                 let mask = self.blind_reading(values);
                 if let Some(execution) = self.execution() {
-                    execution.reading = Some(Reading::Rows(mask));
+                    execution.reading = Some(Reading::Rows(Box::new(mask)));
                 }
             }
         }

@@ -159,7 +159,7 @@ pub(super) enum After {
 /// How one result is shown.
 pub(super) enum Reading {
     /// Rows through a mask.
-    Rows(RowMask),
+    Rows(Box<RowMask>),
     /// A COPY through a mask.
     Copy(Box<CopyMask>),
     /// A COPY that needs none.

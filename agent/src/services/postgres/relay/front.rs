@@ -33,7 +33,7 @@ impl<R: Tape> Machine<R> {
     ///
     /// # Errors
     /// [`End`]: the session is over; what stands in the outputs may still go.
-    pub(super) fn from_client(&mut self, input: &[u8]) -> Result<usize, End> {
+    pub(super) fn client_said(&mut self, input: &[u8]) -> Result<usize, End> {
         let mut at = 0;
         while self.pause.is_none() {
             let rest = input.get(at..).unwrap_or_default();

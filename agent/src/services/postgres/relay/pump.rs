@@ -239,11 +239,11 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
 
     fn work(&mut self) -> Result<(), End> {
         if !self.server.input.is_empty() {
-            let n = self.machine.from_server(&self.server.input)?;
+            let n = self.machine.server_said(&self.server.input)?;
             self.server.consume(n);
         }
         if !self.client.input.is_empty() && self.machine.pause.is_none() {
-            let n = self.machine.from_client(&self.client.input)?;
+            let n = self.machine.client_said(&self.client.input)?;
             self.client.consume(n);
         }
         Ok(())
