@@ -264,7 +264,123 @@ fn depth_and_size_are_bounded() {
     assert!(one(&catalogue, &deep).unknown.is_some());
 }
 
+/// Where PostgreSQL's own scanner sees constants, as byte ranges.
+fn constants(text: &str) -> Option<Vec<(usize, usize)>> {
+    use pg_query::protobuf::Token;
+    let scanned = pg_query::scan(text).ok()?;
+    let place = |n: i32| usize::try_from(n).unwrap();
+    let constant = |t: i32| matches!(Token::try_from(t), Ok(Token::Iconst | Token::Fconst | Token::Sconst));
+    Some(
+        scanned.tokens.iter().filter(|t| constant(t.token)).map(|t| (place(t.start), place(t.end))).collect(),
+    )
+}
+
+/// The text with its constants taken out by PostgreSQL's scanner.
+fn by_scanner(text: &str) -> Option<Vec<u8>> {
+    let (mut out, mut from) = (Vec::new(), 0);
+    for (start, end) in constants(text)? {
+        out.extend_from_slice(&text.as_bytes()[from..start]);
+        out.push(if text.as_bytes()[start] == b'\'' { 2 } else { 1 });
+        from = end;
+    }
+    out.extend_from_slice(&text.as_bytes()[from..]);
+    Some(out)
+}
+
+const TEMPLATES: [&str; 24] = [
+    "select id from orders where id = {}",
+    "SELECT abalance FROM pgbench_accounts WHERE aid = {};",
+    "select * from customers where name = {} and id > {} limit {}",
+    "select lower({}), {} from customers order by name",
+    "select id from customers order by {}",
+    "select count(*) from customers group by {}",
+    "delete from orders where id = {}",
+    "delete from orders where {} = {}",
+    "update orders set total = {} where id = {} returning *",
+    "insert into orders (id, total) values ({}, {}), ({}, {})",
+    "explain (analyze {}) delete from orders where id = 1",
+    "set statement_timeout = {}",
+    "select set_config({}, {}, false)",
+    "select pg_sleep({})",
+    "copy orders to stdout (format csv, header {})",
+    "copy (select {} from customers) to stdout",
+    "with x as (select email, {} as n from customers) select * from x limit {}",
+    "select case when id = {} then email else {} end from customers",
+    "select {} || email from customers",
+    "select coalesce(email, {}) from customers where email like {}",
+    "declare c cursor for select email from customers where id < {}",
+    "select (array[{}, {}])[{}]",
+    "select date {}, interval {} day",
+    "select {}::int, cast({} as text)",
+];
+
+#[test]
+fn literals_are_found_where_they_are_and_nothing_else() {
+    for (text, found) in [
+        ("select 1", true),
+        ("select $1, 'it''s', .5, 1.25 from t1 where a1=1", true),
+        ("select \"a'1\" from t", true),
+        ("select E'a\\'b'", false),
+        ("select u&'a'", false),
+        ("select $$1$$", false),
+        ("select 1 -- '", false),
+        ("select /* 1 */ 1", false),
+        ("select 1e5", false),
+        ("select 0x1F", false),
+        ("select 1234567890", false),
+        ("select 1a", false),
+        ("select 'open", false),
+    ] {
+        let mut out = Vec::new();
+        assert_eq!(skeleton::skeleton(text, &mut out), found, "{text}");
+        if found {
+            assert_eq!(Some(out), by_scanner(text), "{text}");
+        }
+    }
+}
+
+fn literal() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (0u32..2000).prop_map(|n| n.to_string()),
+        (0u32..200, 0u32..100).prop_map(|(a, b)| format!("{a}.{b}")),
+        "[a-z%' _0-9\"$-]{0,12}".prop_map(|s| format!("'{}'", s.replace('\'', "''"))),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn a_skeleton_is_what_postgresqls_scanner_makes_of_it(text in "[a-zEU0-9'\"$();,.*=&_ \n-]{0,60}") {
+        let mut out = Vec::new();
+        if skeleton::skeleton(&text, &mut out)
+            && let Some(scanned) = by_scanner(&text)
+        {
+            prop_assert_eq!(out, scanned, "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_verdict_found_again_is_the_one_that_would_be_made(
+        template in 0..TEMPLATES.len(),
+        literals in proptest::collection::vec(literal(), 12),
+    ) {
+        let catalogue = catalogue();
+        let path = SearchPath::default();
+        let cache = VerdictCache::new(64);
+        let mut key = CacheKey::default();
+        for turn in literals.chunks(4) {
+            let mut text = TEMPLATES[template].to_owned();
+            for literal in turn {
+                text = text.replacen("{}", literal, 1);
+            }
+            let mut found = (*cache.analyse(&text, &catalogue, &path, &mut key)).clone();
+            let made = analyse(&text, &catalogue, &path);
+            for (found, made) in found.statements.iter_mut().zip(&made.statements) {
+                found.span = made.span.clone();
+            }
+            prop_assert_eq!(found, made, "{}", text);
+        }
+    }
+
     #[test]
     fn no_text_panics(text in "[a-z0-9'\"$();,.*= \\-/\n]{0,80}") {
         let catalogue = Catalogue::default();

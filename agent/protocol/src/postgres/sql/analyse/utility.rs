@@ -138,6 +138,8 @@ impl Judge<'_> {
 
     fn explain(&mut self, explain: &ExplainStmt) {
         let mut runs = false;
+        // (ANALYZE 0) and (ANALYZE 1) differ by a literal
+        self.out.literal_free &= explain.options.is_empty();
         for option in options(&explain.options) {
             match (option.defname.as_str(), option_on(option)) {
                 ("analyze", Some(on)) => runs = on,
