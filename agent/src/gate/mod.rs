@@ -139,7 +139,10 @@ impl Gate {
         self.sessions.lock().insert(key, Arc::clone(&registered));
         let session = GatedSession::new(Arc::clone(self), key, registered);
         match session.may_connect() {
-            Decision::Permit(_) => Ok((session, permit)),
+            Decision::Permit(permission) => match session::unmet_by_session(&permission.obligations) {
+                Some(what) => Err(session::unmet_session(session.facts(), permission.rules, what)),
+                None => Ok((session, permit)),
+            },
             Decision::Refuse(refusal) => Err(refusal),
         }
     }

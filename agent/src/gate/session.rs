@@ -214,6 +214,9 @@ impl GatedSession {
         let known = self.known(&current);
         match current.policy.decide(&known.subject, operation, &self.context()) {
             Decision::Permit(Permission { rules, obligations, .. }) => {
+                if let Some(what) = unmet(&obligations) {
+                    return Err(refusal(operation, &rules, format!("its permit demands {what}"), UNMET));
+                }
                 let found =
                     Arc::new(CachedPermission { rules: rules.into(), obligations: Arc::new(obligations) });
                 if let Some(key) = key {
@@ -385,6 +388,34 @@ impl Drop for Held {
         if !self.settled {
             let _ = self.tell("withdrawn");
         }
+    }
+}
+
+/// What to do about an obligation that nothing here can meet.
+const UNMET: &str = "tell whoever keeps the policy of this host: this version of Sluice can't take it there";
+
+/// An obligation that can't be met at all: what it stands on is refused, never let through without it.
+pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
+    match obligations {
+        Obligations { reason: true, .. } => Some("a reason (@reason)"),
+        Obligations { mfa_s: Some(_), .. } => Some("a second factor (@mfa)"),
+        _ => None,
+    }
+}
+
+/// The same, and what a session as a whole can't wait for.
+pub(super) fn unmet_by_session(obligations: &Obligations) -> Option<&'static str> {
+    if obligations.approvals.is_empty() { unmet(obligations) } else { Some("an approval (@approval)") }
+}
+
+/// A refusal of a session whose permit can't be met.
+pub(super) fn unmet_session(facts: &SessionFacts, rules: Vec<String>, what: &str) -> Refusal {
+    Refusal {
+        rules,
+        action: "connect".to_owned(),
+        resource: facts.target.name.clone(),
+        message: format!("the permit to connect demands {what}"),
+        hint: UNMET.to_owned(),
     }
 }
 
