@@ -1,7 +1,7 @@
 //! Messages of a target: it may lie, too.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use sluice_protocol::postgres::wire::{Message, back};
+use sluice_protocol::postgres::wire::{back, frame::Message};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut rest = bytes;
