@@ -1,7 +1,7 @@
 //! Messages of a client after the start-up.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use sluice_protocol::postgres::wire::{Message, front};
+use sluice_protocol::postgres::wire::{frame::Message, front};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut rest = bytes;

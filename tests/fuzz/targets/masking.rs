@@ -23,6 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
         let mut mask = CopyMask::new(format, plan.clone(), &key);
         let mut out = Vec::new();
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        let _ = mask.push(first, &mut out).and_then(|()| mask.push(second, &mut out)).and_then(|()| mask.finish(&mut out));
+        let _ = mask
+            .push(first, &mut out)
+            .and_then(|()| mask.push(second, &mut out))
+            .and_then(|()| mask.finish(&mut out));
     }
 });
