@@ -25,12 +25,10 @@ fn format(workspace: &Workspace) -> Result<()> {
     let root = &workspace.workspace_root;
     quietly("format", Command::new(cargo()).args(["fmt", "--all", "--check"]).current_dir(root))?;
     for outside in ["agent-ebpf", "tests/fuzz"] {
-        let manifest = root.join(outside).join("Cargo.toml");
-        if manifest.exists() {
-            let mut command = Command::new(cargo());
-            command.args(["fmt", "--check", "--manifest-path"]).arg(&manifest).current_dir(root);
-            quietly(&format!("format of {outside}"), &mut command)?;
-        }
+        let mut command = Command::new(cargo());
+        // from inside: cargo-fmt resolves path dependencies of another manifest wrongly
+        command.args(["fmt", "--check"]).current_dir(root.join(outside));
+        quietly(&format!("format of {outside}"), &mut command)?;
     }
     Ok(())
 }

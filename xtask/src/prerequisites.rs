@@ -119,6 +119,18 @@ const ALL: &[Prerequisite] = &[
     debian("sudo", "sudo", Purpose::World, "alice works as another user"),
     debian("openssl", "openssl", Purpose::World, "the demo's own CA"),
     debian("python3", "/usr/bin/python3", Purpose::World, "a direct connection that is no psql"),
+    debian(
+        "python3-psycopg2",
+        "/usr/lib/python3/dist-packages/psycopg2",
+        Purpose::Test,
+        "a driver that people use",
+    ),
+    debian(
+        "python3-asyncpg",
+        "/usr/lib/python3/dist-packages/asyncpg",
+        Purpose::Test,
+        "another one, with binary results and pipelines",
+    ),
     debian("nodejs", "node", Purpose::World, "runs the identity provider (oidc-provider)"),
     debian("npm", "npm", Purpose::World, "installs the identity provider"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),

@@ -1,13 +1,17 @@
 //! The CLI's end of the admin socket.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use sluice_api::admin::{Request, Response, request, response};
 use sluice_api::frame;
 
 use super::Failure;
+
+/// How long an answer may take: longer than a probe of all layers.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A conversation with sluiced.
 pub(super) struct Client {
@@ -24,15 +28,22 @@ impl Client {
         let stream = UnixStream::connect(socket).map_err(|error| Failure::Unreachable {
             what: format!("sluiced does not answer at {}: {error}", socket.display()),
             hint: match error.kind() {
-                std::io::ErrorKind::NotFound => {
+                ErrorKind::NotFound => {
                     "is Sluice running? `systemctl status sluice-loader`; another socket: --socket or SLUICE_SOCKET"
                 }
-                std::io::ErrorKind::PermissionDenied => "the socket must be writable for everybody; ask the administrator",
+                ErrorKind::PermissionDenied => "the socket must be writable for everybody; ask the administrator",
                 _ => "`systemctl status sluice-loader` and its log tell more",
             }
             .to_owned(),
         })?;
+        // a proxy that is starting lets callers wait in its socket's queue; longer than this is a proxy that does not start
+        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// From now on the next answer may take as long as it likes.
+    pub(super) fn wait_long(&self) -> Result<(), Failure> {
+        Ok(self.stream.set_read_timeout(None)?)
     }
 
     /// Asks.
@@ -63,7 +74,13 @@ impl Client {
                 };
             }
             let mut piece = [0; 16 << 10];
-            let n = self.stream.read(&mut piece).map_err(lost)?;
+            let n = self.stream.read(&mut piece).map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Unreachable {
+                    what: format!("sluiced has not answered within {} s", PATIENCE.as_secs()),
+                    hint: "it may be starting, or not start at all: see the log of sluice-loader".to_owned(),
+                },
+                _ => lost(error),
+            })?;
             if n == 0 {
                 return Err(Failure::Failed("sluiced ended the conversation".into()));
             }

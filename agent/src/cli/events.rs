@@ -32,6 +32,9 @@ pub(super) fn events(mut client: Client, command: &Events, json: bool) -> Result
         class: command.class.clone(),
     };
     client.send(Request::Events(request))?;
+    if command.follow {
+        client.wait_long()?;
+    }
     while let Some(answer) = client.next()? {
         let Response::Event(event) = answer else { return Err(odd()) };
         let line = if json { event.json } else { readable(&event.json) };

@@ -52,6 +52,7 @@ pub(super) fn login(mut client: Client, command: &Login, json: bool) -> Result<(
             say(&format!("{DIM}or open {}{DIM:#}", safe(&prompt.complete_url)));
         }
         say(&format!("{DIM}Waiting, for {} minutes at most …{DIM:#}", prompt.expires_in_s.div_ceil(60)));
+        client.wait_long()?;
         client.next()?.ok_or_else(odd)?
     };
     let Response::Identity(identity) = answer else { return Err(odd()) };
@@ -83,6 +84,7 @@ fn browser(client: &mut Client) -> Result<Response, Failure> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let redirect_uri = format!("http://127.0.0.1:{}/callback", listener.local_addr()?.port());
     let prompt = client.ask(Request::Login(admin::Login { redirect_uri, ..Default::default() }))?;
+    client.wait_long()?;
     let Response::LoginPrompt(prompt) = prompt else { return Err(odd()) };
     say(&format!("Open this in a browser on this machine:\n{HEAD}{}{HEAD:#}", safe(&prompt.url)));
     let opened = std::process::Command::new("xdg-open")

@@ -38,7 +38,8 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
         "commit",
     ];
     let shown = tour.psql(&mut terminal, &cursor)?;
-    none_of(tour, "a binary cursor shows no more than a plain select", &shown.text, &secrets, true);
+    let answered = shown.text.contains("5 rows");
+    none_of(tour, "a binary cursor shows no more than a plain select", &shown.text, &secrets, answered);
     leaks(tour, &mut terminal, &secrets)?;
     probes(tour, &mut terminal)
 }

@@ -460,6 +460,17 @@ impl Statement {
         whole
     }
 
+    /// EXECUTE or FETCH of which the service knows what stands behind the name, and has judged that before.
+    #[must_use]
+    pub fn resolved(&self) -> Statement {
+        let mut whole = self.clone();
+        if whole.unknown.as_deref() == Some(UNRESOLVED) {
+            whole.unknown = None;
+            whole.effects.remove(Effects::UNKNOWN);
+        }
+        whole
+    }
+
     /// FETCH or MOVE with the DECLARE of its cursor; `None` when the service saw none (a cursor
     /// that a function opened). Until this is called a FETCH counts as not understood.
     #[must_use]

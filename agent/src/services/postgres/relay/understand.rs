@@ -1,4 +1,5 @@
 //! From a message to permits: what its statements do, what the gate says to each.
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,6 +116,7 @@ impl<R: Tape> Machine<R> {
                 self.wait_for(Pause::Answers);
                 return Judged::Wait;
             }
+            let statement = &*resolve(statement, &inner);
             let operation = self.asked(wish, statement, &inner, tainted);
             tainted |= statement.taints;
             if let Some(report) = self.unmaskable_copy(wish, statement) {
@@ -492,4 +494,15 @@ pub(super) fn refused(refusal: &Refusal, operation: &Operation) -> Report<'stati
     Report::new("ERROR", code::REFUSED, format!("refused by rule \"{rules}\": {why}"))
         .detail(format!("Understood as: {}", operation.understood))
         .hint(refusal.hint.clone())
+}
+
+/// The statement with what stands behind the name in it, as far as that is known.
+fn resolve<'a>(statement: &'a Statement, inner: &Inner) -> Cow<'a, Statement> {
+    match inner {
+        Inner::Prepared(understood) => Cow::Owned(statement.with_prepared(understood.statement())),
+        Inner::Cursor(understood, true) => Cow::Owned(statement.with_cursor(understood.statement())),
+        // the cursor was judged when it was declared
+        Inner::Cursor(_, false) => Cow::Owned(statement.resolved()),
+        Inner::None | Inner::Unknown | Inner::Wait => Cow::Borrowed(statement),
+    }
 }
