@@ -194,7 +194,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),
         Command::Config(command) => offline::config(&command, &global.config),
-        Command::Ca => offline::ca(&global.config),
+        Command::Ca => status::ca(client()?),
         Command::Reload => status::reload(client()?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "sluice", &mut std::io::stdout());

@@ -1,4 +1,4 @@
-//! What needs no sluiced: `sluice policy`, `config`, `ca`.
+//! What needs no sluiced: `sluice policy`, `config`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use clap::Subcommand;
 use sluice_policy::Source;
 
 use super::Failure;
-use super::terminal::{BAD, GOOD, print, safe_lines, say};
+use super::terminal::{BAD, GOOD, safe_lines, say};
 
 /// Commands on policies.
 #[derive(Subcommand)]
@@ -71,19 +71,6 @@ pub(super) fn config(command: &Config, default: &Path) -> Result<(), Failure> {
     let config = sluice_config::Config::load(file).map_err(|d| told(&d))?;
     say(&format!("{GOOD}sound{GOOD:#}: {} with {} targets", file.display(), config.targets.len()));
     Ok(())
-}
-
-pub(super) fn ca(config: &Path) -> Result<(), Failure> {
-    let config = sluice_config::Config::load(config).map_err(|d| told(&d))?;
-    let file = config.agent.state_dir.join("ca/ca.pem");
-    let pem = std::fs::read_to_string(&file).map_err(|e| {
-        Failure::Failed(format!(
-            "reading {} failed: {e}; it is made at sluiced's first start",
-            file.display()
-        ))
-    })?;
-    say(&format!("# {}", file.display()));
-    Ok(print(&pem)?)
 }
 
 /// Faults in files, each a paragraph, to stderr.

@@ -1,4 +1,4 @@
-//! `sluice status`, `targets`, `reload`.
+//! `sluice status`, `targets`, `ca`, `reload`.
 
 use sluice_api::admin::{self, request::Request, response::Response};
 
@@ -74,6 +74,11 @@ pub(super) fn targets(mut client: Client, json: bool) -> Result<(), Failure> {
         table.row([target.name, target.protocol, target.hosts.join(","), ports, target.access]);
     }
     Ok(print(&table.render())?)
+}
+
+pub(super) fn ca(mut client: Client) -> Result<(), Failure> {
+    let Response::Ca(certificate) = client.ask(Request::Ca(admin::Ca {}))? else { return Err(odd()) };
+    Ok(print(&certificate.pem)?)
 }
 
 pub(super) fn reload(mut client: Client) -> Result<(), Failure> {
