@@ -1,7 +1,5 @@
 //! The kernel programs by themselves: every form of an address, every kind of packet, and who sits on the port.
 
-#![expect(clippy::expect_used, reason = "tests may fail this way")]
-
 use std::time::Duration;
 
 use sluice_tests::command::{hear, until};
