@@ -332,7 +332,7 @@ fn literals_are_found_where_they_are_and_nothing_else() {
         ("select 'open", false),
     ] {
         let mut out = Vec::new();
-        assert_eq!(skeleton::skeleton(text, &mut out), found, "{text}");
+        assert_eq!(skeleton(text, &mut out), found, "{text}");
         if found {
             assert_eq!(Some(out), by_scanner(text), "{text}");
         }
@@ -351,7 +351,7 @@ proptest! {
     #[test]
     fn a_skeleton_is_what_postgresqls_scanner_makes_of_it(text in "[a-zEU0-9'\"$();,.*=&_ \n-]{0,60}") {
         let mut out = Vec::new();
-        if skeleton::skeleton(&text, &mut out)
+        if skeleton(&text, &mut out)
             && let Some(scanned) = by_scanner(&text)
         {
             prop_assert_eq!(out, scanned, "{}", text);
