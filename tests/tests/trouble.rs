@@ -140,6 +140,42 @@ fn drivers_work_unchanged() {
     });
 }
 
+/// A machine with the client's credentials and no login: its token is the password, under the same rules as a person.
+#[test]
+fn a_service_account_works_under_the_same_rules() {
+    in_room("a_service_account_works_under_the_same_rules", |room| {
+        let mut scene = Scene::open(room)?;
+        let token = scene.world.provider.service_token()?;
+        let mut bob = Terminal::open(&scene.world, &scene.world.people.bob)?;
+        let file = scene.world.people.bob.home.join("token");
+        fs::write(&file, &token)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+        let psql = |sql: &str| {
+            format!(
+                "PGPASSWORD=\"$(cat {})\" psql -h db.internal -U oidc-token shop -c \"{sql}\"",
+                file.display()
+            )
+        };
+        let said = bob.run(&scene.stage, &psql("select 1"))?;
+        assert!(said.status != 0 && said.text.contains("default-deny"), "{}", said.text);
+        let rules = Path::new(HOME).join("sluice/policy/reports.cedar");
+        let permit = "@id(\"reports\")\npermit(principal in Group::\"reporting\", \
+                      action in [Action::\"connect\", Action::\"select\"], resource in Target::\"shop\");\n";
+        fs::write(&rules, permit)?;
+        until("the policy with the new rule", Duration::from_secs(10), || {
+            Ok(bob.run(&scene.stage, &psql("select 1"))?.status == 0)
+        })?;
+        let said = bob.run(&scene.stage, &psql("select name, email from customers where id = 1"))?;
+        assert!(said.status == 0 && said.text.contains("***"), "{}", said.text);
+        let said = bob.run(&scene.stage, &psql("drop table orders"))?;
+        assert!(said.text.contains("no-ddl"), "{}", said.text);
+        // nobody of flesh and blood stands behind it: it can't log a terminal in as an approver, either
+        let listed = scene.says("sluice sessions --json --limit 5")?;
+        assert!(listed.contains("\"service\": true"), "{listed}");
+        Ok(())
+    });
+}
+
 #[test]
 fn each_trouble_has_its_own_words() {
     in_room("each_trouble_has_its_own_words", |room| {
