@@ -28,7 +28,7 @@ const CONFIG: &str = "/etc/sluice/sluice.toml";
 
 /// Reach databases under your own name, see and decide what others ask for, replay what happened.
 #[derive(Parser)]
-#[command(name = "sluice", version, about, long_about = None, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "sluice", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

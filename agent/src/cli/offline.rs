@@ -49,7 +49,7 @@ pub(super) fn policy(command: &Policy, config: &Path, json: bool) -> Result<(), 
                 .map_err(|e| Failure::Failed(format!("reading {} failed: {e}", cases.display())))?;
             let report = sluice_policy::run_cases(&policy, &cases.display().to_string(), &text)
                 .map_err(|d| told(&[d]))?;
-            super::print_json_or(json, &report, &report.to_string())?;
+            super::print_json_or(json, &report, &format!("{report}\n"))?;
             if report.passed() { Ok(()) } else { Err(Failure::Told) }
         }
     }
