@@ -10,6 +10,7 @@
 
 mod copy;
 mod detect;
+mod prefilter;
 mod row;
 mod show;
 

@@ -1,6 +1,7 @@
 //! Rows of a result: the body of a DataRow message (PostgreSQL documentation, "Message Formats").
 
 use super::detect::scrub_in_place;
+use super::prefilter::may_hold;
 use super::show::{Holds, MaskKey, holds, show};
 use super::{ColumnPlan, Treatment};
 
@@ -39,6 +40,8 @@ pub struct RowMask {
     acts: Vec<Act>,
     key: MaskKey,
     noop: bool,
+    /// No column is classed: the detectors alone decide.
+    detects: bool,
 }
 
 impl RowMask {
@@ -46,12 +49,18 @@ impl RowMask {
     pub fn new(plan: Vec<ColumnPlan>, key: &MaskKey) -> Self {
         let acts: Vec<Act> = plan.iter().map(act).collect();
         let noop = acts.iter().all(|a| matches!(a, Act::Pass));
-        Self { plan, acts, key: key.clone(), noop }
+        let detects = !acts.iter().any(|a| matches!(a, Act::Show));
+        Self { plan, acts, key: key.clone(), noop, detects }
     }
 
     /// Every column passes as it is: rows need not be looked at.
     pub fn is_noop(&self) -> bool {
         self.noop
+    }
+
+    /// Whether this row passes as it is, told without taking it apart; `false` where that would have to be done.
+    pub fn dismisses(&self, body: &[u8]) -> bool {
+        self.noop || (self.detects && !may_hold(body))
     }
 
     /// The plan that the mask was made by.
