@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod app;
 pub mod audit;
+mod buffers;
 pub mod cli;
 pub mod fence;
 pub mod gate;

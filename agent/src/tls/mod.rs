@@ -14,9 +14,11 @@ use tokio::{
 
 mod authority;
 mod names;
+mod wire;
 
 pub use authority::{ALPN_POSTGRESQL, Authority, AuthorityError};
 pub use names::Names;
+pub use wire::Wire;
 
 /// The cryptography of both legs.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -30,7 +32,7 @@ pub enum Stream {
     /// As the peer sent it.
     Plain(TcpStream),
     /// Inside TLS; boxed, since a TLS session is a kilobyte and most states carry a stream.
-    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
+    Tls(Box<tokio_rustls::TlsStream<Wire>>),
 }
 
 impl Stream {
@@ -43,7 +45,7 @@ impl Stream {
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref().0.socket(),
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    tls::Stream,
+    tls::{Stream, Wire},
     upstream::{CONNECT_PATIENCE, UpstreamError, tls::TargetTls},
 };
 
@@ -55,7 +55,7 @@ impl Route {
             }
             _ => return Err(UpstreamError::Protocol("no answer to SSLRequest".to_owned())),
         }
-        let tls = TlsConnector::from(config).connect(name, socket).await.map_err(handshake)?;
+        let tls = TlsConnector::from(config).connect(name, Wire::new(socket)).await.map_err(handshake)?;
         Ok(Stream::Tls(Box::new(tls.into())))
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{ALPN_POSTGRESQL, AuthorityError, Stream};
+use crate::tls::{ALPN_POSTGRESQL, AuthorityError, Stream, Wire};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -93,7 +93,8 @@ pub(super) async fn greet(
 ) -> Result<Greeted, String> {
     let accept = async |socket: TcpStream| {
         let config = tls().map_err(|e| format!("no certificate for the client's leg: {e}"))?;
-        let stream = TlsAcceptor::from(config).accept(socket).await.map_err(|e| format!("TLS: {e}"))?;
+        let stream =
+            TlsAcceptor::from(config).accept(Wire::new(socket)).await.map_err(|e| format!("TLS: {e}"))?;
         Ok::<_, String>(stream)
     };
     let mut first = [0; 1];

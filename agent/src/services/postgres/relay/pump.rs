@@ -4,7 +4,6 @@
 //! Both directions live in one task and wait together, so that neither a client that does not read nor a target that
 //! does not read stops the other direction. Buffers are lent by the thread while bytes are in them: an idle session
 //! has none.
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -22,40 +21,12 @@ use tokio::time::timeout;
 
 use super::Tape;
 use super::machine::{End, Granted, Holding, Machine, Pause, Start};
+use crate::buffers::{CHUNK, MAX_KEPT, give_back, lend};
 use crate::gate::EndReason;
 use crate::services::postgres::{Cancel, Established, ReadCatalogue};
 
-/// What is read at once.
-const CHUNK: usize = 64 << 10;
-/// Buffers that have grown past this are not kept.
-const MAX_KEPT: usize = 256 << 10;
-/// How many a thread keeps.
-const KEPT: usize = 16;
 /// How long the last words to a peer may take.
 const LAST_WORDS: Duration = Duration::from_millis(900);
-
-thread_local! {
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-fn lend() -> Vec<u8> {
-    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(CHUNK))
-}
-
-/// Takes an empty buffer back.
-fn give_back(buffer: &mut Vec<u8>) {
-    if buffer.capacity() == 0 || !buffer.is_empty() {
-        return;
-    }
-    let buffer = std::mem::take(buffer);
-    if (CHUNK..=MAX_KEPT).contains(&buffer.capacity()) {
-        BUFFERS.with_borrow_mut(|kept| {
-            if kept.len() < KEPT {
-                kept.push(buffer);
-            }
-        });
-    }
-}
 
 /// One peer.
 struct Leg<S> {
@@ -101,11 +72,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once. Ready when something came, or the end.
+    /// Reads what there is, up to [`CHUNK`]: TLS gives a record at a time, and what has come is worked on, recorded
+    /// and put out together. Ready when something came, or the end.
     fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closed {
             return Poll::Pending;
         }
+        let mut came = false;
+        loop {
+            match self.poll_piece(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => came = true,
+                // an end or an error behind something is met again once that has been dealt with
+                Poll::Pending | Poll::Ready(_) if came => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {
+                    self.closed = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+            if self.input.len() >= CHUNK {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads once; 0 bytes at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() == 0 {
             self.input = lend();
         } else if self.input.len() == self.input.capacity() {
@@ -113,18 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
             self.input.reserve(CHUNK.max(self.input.len()));
         }
         let outcome = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
-        match outcome {
-            Poll::Pending => {
-                give_back(&mut self.input);
-                Poll::Pending
-            }
-            Poll::Ready(Ok(0)) => {
-                self.closed = true;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        }
+        give_back(&mut self.input);
+        outcome
     }
 
     fn consume(&mut self, n: usize) {
