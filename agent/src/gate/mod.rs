@@ -7,6 +7,7 @@
 
 pub mod approvals;
 mod session;
+mod standing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use crate::identity::Verified;
 
 pub use approvals::Approvals;
 pub use session::{GatedSession, Held, Outcome, Permit};
+pub use standing::Standing;
 
 /// The policy in force and its number: each accepted change counts up.
 pub(crate) struct Current {

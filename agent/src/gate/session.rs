@@ -21,10 +21,12 @@ const MAX_CACHED: usize = 512;
 /// The right to do one operation, once.
 #[must_use]
 pub struct Permit {
-    rules: Arc<[String]>,
-    obligations: Arc<Obligations>,
+    pub(super) rules: Arc<[String]>,
+    pub(super) obligations: Arc<Obligations>,
     /// Who granted it, where somebody had to.
-    approval: Option<String>,
+    pub(super) approval: Option<String>,
+    /// The policy that would say the same at any time.
+    pub(super) timeless: Option<u64>,
 }
 
 impl Permit {
@@ -69,6 +71,8 @@ pub struct Held {
 struct CachedPermission {
     rules: Arc<[String]>,
     obligations: Arc<Obligations>,
+    /// The generation of a policy that looks at no clock.
+    timeless: Option<u64>,
 }
 
 /// What the decision on an operation depends on, as long as no policy looks at the clock.
@@ -127,6 +131,7 @@ impl GatedSession {
                 rules: Arc::clone(&permission.rules),
                 obligations: Arc::clone(&permission.obligations),
                 approval: None,
+                timeless: permission.timeless,
             }),
             Ok(permission) => self.hold(operation, permission),
             Err(refusal) => {
@@ -146,7 +151,7 @@ impl GatedSession {
     /// Whether [`GatedSession::judge`] would refuse: nothing is filed and no event is written. A permit is no part of
     /// the answer.
     pub fn would_refuse(&self, operation: &Operation) -> bool {
-        self.registered.end.borrow().is_some() || self.decide(operation).is_err()
+        self.has_ended() || self.decide(operation).is_err()
     }
 
     /// May values of this column be shown in clear?
@@ -162,6 +167,10 @@ impl GatedSession {
     /// Changes when decisions that were kept have to be taken again.
     pub fn generation(&self) -> u64 {
         self.gate.generation()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.registered.end.borrow().is_some()
     }
 
     /// Waits until the session has to end. Cancel safe.
@@ -217,8 +226,11 @@ impl GatedSession {
                 if let Some(what) = unmet(&obligations) {
                     return Err(refusal(operation, &rules, format!("its permit demands {what}"), UNMET));
                 }
-                let found =
-                    Arc::new(CachedPermission { rules: rules.into(), obligations: Arc::new(obligations) });
+                let found = Arc::new(CachedPermission {
+                    rules: rules.into(),
+                    obligations: Arc::new(obligations),
+                    timeless: key.is_some().then_some(current.generation),
+                });
                 if let Some(key) = key {
                     let mut cache = self.cache.lock();
                     if cache.permitted.len() >= MAX_CACHED {
@@ -369,6 +381,7 @@ impl Held {
             rules: Arc::clone(&self.permission.rules),
             obligations: Arc::clone(&self.permission.obligations),
             approval: Some(self.id().to_owned()),
+            timeless: None,
         })
     }
 

@@ -22,6 +22,15 @@ const DATA_STREAM: u8 = 3 << 3 | 2;
 const DATA_UPSTREAM: u8 = 4 << 3;
 const DATA_ROW_COUNT: u8 = 5 << 3;
 
+/// Field numbers of Entry.operation and Entry.result.
+pub(super) const OPERATION: u8 = 3;
+pub(super) const RESULT: u8 = 5;
+/// Field numbers in them.
+pub(super) const OPERATION_ID: u8 = 1;
+pub(super) const OPERATION_TEXT: u8 = 3;
+pub(super) const OPERATION_PARAMETER: u8 = 4;
+pub(super) const RESULT_OPERATION: u8 = 1;
+
 /// Large buffers that sessions lend from each other while a lot goes through them.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
@@ -82,6 +91,28 @@ impl Pending {
         self.room(pool, entry.encoded_len() + 10);
         // a Vec grows: this can't fail
         let _ = entry.encode_length_delimited(&mut self.bytes);
+    }
+
+    /// An entry with the message `field` in it, whose body `write` appends: at most `room` bytes.
+    pub(super) fn encoded(
+        &mut self,
+        pool: &Pool,
+        time_us: i64,
+        field: u8,
+        room: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.close_data();
+        self.room(pool, room + 32);
+        let out = &mut self.bytes;
+        let entry_at = length(out);
+        out.push(ENTRY_TIME);
+        encode_varint(time_us as u64, out);
+        out.push(field << 3 | 2);
+        let body_at = length(out);
+        write(out);
+        fill_length(out, body_at);
+        fill_length(out, entry_at);
     }
 
     pub(super) fn data(
@@ -166,6 +197,19 @@ impl Pending {
     }
 }
 
+/// Appends a varint field.
+pub(super) fn number(field: u8, value: u64, out: &mut Vec<u8>) {
+    out.push(field << 3);
+    encode_varint(value, out);
+}
+
+/// Appends a string field.
+pub(super) fn text(field: u8, value: &str, out: &mut Vec<u8>) {
+    out.push(field << 3 | 2);
+    encode_varint(value.len() as u64, out);
+    out.extend_from_slice(value.as_bytes());
+}
+
 /// Leaves room for a length and says where.
 fn length(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; 5]);
@@ -221,6 +265,23 @@ mod tests {
         ]
         .map(|(time_us, entry)| record::Entry { time_us, entry: Some(entry) });
         assert_eq!(entries, wanted);
+        pending.clear(&pool);
+        pending.encoded(&pool, 6, OPERATION, 64, |out| {
+            number(OPERATION_ID, 300, out);
+            text(OPERATION_TEXT, "select $1", out);
+            text(OPERATION_PARAMETER, "7", out);
+            let rest = record::Operation { verdict: "permit".into(), ..Default::default() };
+            out.extend_from_slice(&rest.encode_to_vec());
+        });
+        let operation = record::Operation {
+            id: 300,
+            text: "select $1".into(),
+            parameters: vec!["7".into()],
+            verdict: "permit".into(),
+            ..Default::default()
+        };
+        let entry = record::entry::Entry::Operation(operation);
+        assert_eq!(decode(pending.payload()), [record::Entry { time_us: 6, entry: Some(entry) }]);
         pending.clear(&pool);
         assert!(pending.is_empty() && pending.bytes.capacity() <= SMALL, "an idle session is small");
         assert_eq!(pool.0.lock().len(), 1);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::error::RecorderError;
 use super::limits::{Limits, Statements};
-use super::pending::{Chunk, Pending, SPILL};
+use super::pending::{self, Chunk, Pending, SPILL};
 use super::released::{Recorded, Released};
 use super::shared::Shared;
 use super::spool::{SpoolFile, now_us};
@@ -84,6 +84,33 @@ impl SessionRecording {
             summary.refused += u64::from(operation.verdict == "refuse");
         }
         self.pending.entry(&self.shared.pool, now_us(), entry);
+        self.spill();
+    }
+
+    /// A permitted operation, of which everything but number, text and parameters stands encoded in `rest`, as
+    /// [`record::Operation`]: one that this session has had before.
+    pub fn operation_again(&mut self, id: u64, text: &str, parameters: &[String], rest: &[u8]) {
+        self.operations += 1;
+        self.summary.lock().operations += 1;
+        let room = text.len() + parameters.iter().map(|p| p.len() + 6).sum::<usize>() + rest.len() + 24;
+        self.pending.encoded(&self.shared.pool, now_us(), pending::OPERATION, room, |out| {
+            pending::number(pending::OPERATION_ID, id, out);
+            pending::text(pending::OPERATION_TEXT, text, out);
+            for parameter in parameters {
+                pending::text(pending::OPERATION_PARAMETER, parameter, out);
+            }
+            out.extend_from_slice(rest);
+        });
+        self.spill();
+    }
+
+    /// The shape of a result, of which everything but the operation's number stands encoded in `rest`, as
+    /// [`record::Result`].
+    pub fn result_again(&mut self, operation: u64, rest: &[u8]) {
+        self.pending.encoded(&self.shared.pool, now_us(), pending::RESULT, rest.len() + 16, |out| {
+            pending::number(pending::RESULT_OPERATION, operation, out);
+            out.extend_from_slice(rest);
+        });
         self.spill();
     }
 

@@ -24,6 +24,14 @@ impl Tape for SessionRecording {
         }
     }
 
+    fn operation_again(&mut self, id: u64, text: &str, parameters: &[String], rest: &[u8]) {
+        SessionRecording::operation_again(self, id, text, parameters, rest);
+    }
+
+    fn result_again(&mut self, operation: u64, rest: &[u8]) {
+        SessionRecording::result_again(self, operation, rest);
+    }
+
     fn rows(&mut self, operation: u64, rows: &[u8], count: u64) {
         SessionRecording::rows(self, operation, rows, count);
     }

@@ -8,7 +8,7 @@ use sluice_protocol::postgres::wire::session::Owed;
 use sluice_protocol::postgres::wire::{InvalidMessage, Report, report::code};
 
 use super::Tape;
-use super::execution::{After, Execution, Reading, Run, Shape};
+use super::execution::{After, Entry, Execution, Reading, Run, Shape};
 use super::machine::{End, MAX_OWED, MAX_WHOLE, Machine, Passing, Pause};
 use super::tell;
 use crate::masking;
@@ -40,12 +40,14 @@ impl<R: Tape> Machine<R> {
                 }
                 continue;
             };
-            if message.kind == kind::DATA_ROW {
-                at += self.rows(rest)?;
-                continue;
+            match message.kind {
+                kind::DATA_ROW => at += self.rows(rest)?,
+                kind::COPY_DATA => at += self.copied(rest)?,
+                _ => {
+                    self.answer(message)?;
+                    at += head.total;
+                }
             }
-            self.answer(message)?;
-            at += head.total;
         }
         self.wake();
         Ok(at)
@@ -153,7 +155,6 @@ impl<R: Tape> Machine<R> {
             kind::READY => self.ready_for_query(message),
             kind::COPY_IN => self.copy_in(message),
             kind::COPY_OUT => self.copy_out(message),
-            kind::COPY_DATA => self.copy_data(message),
             kind::COPY_DONE => self.copy_done(message),
             kind::FUNCTION_RESULT => self.function_result(message),
             // ParameterDescription
@@ -165,19 +166,15 @@ impl<R: Tape> Machine<R> {
     }
 
     fn described(&mut self, message: Message<'_>) -> Result<(), End> {
-        let shape = if message.kind == kind::NO_DATA {
-            Shape { columns: Vec::new() }
-        } else {
-            Shape::new(&back::row_description(message.body).map_err(End::ServerProtocol)?)
-        };
+        let shape = if message.kind == kind::NO_DATA { Arc::default() } else { self.shape(message.body)? };
         self.pass(message);
         match self.session.front().map(|e| &e.owed) {
             Some(Owed::DescribeStatement(prepared)) => {
-                *prepared.shape.lock() = Some(Arc::new(shape));
+                *prepared.shape.lock() = Some(shape);
                 self.session.done();
             }
             Some(Owed::DescribePortal(portal)) => {
-                *portal.shape.lock() = Some(Arc::new(shape));
+                *portal.shape.lock() = Some(shape);
                 self.session.done();
             }
             _ => self.begin_rows(&shape),
@@ -185,15 +182,23 @@ impl<R: Tape> Machine<R> {
         Ok(())
     }
 
+    fn shape(&mut self, body: &[u8]) -> Result<Arc<Shape>, End> {
+        if let Some(shape) = self.memory.shape(body) {
+            return Ok(shape);
+        }
+        let shape = Arc::new(Shape::new(&back::row_description(body).map_err(End::ServerProtocol)?));
+        self.memory.keep_shape(body, &shape);
+        Ok(shape)
+    }
+
     /// The rows that follow have this shape.
-    fn begin_rows(&mut self, shape: &Shape) {
+    fn begin_rows(&mut self, shape: &Arc<Shape>) {
         let Some(mut run) = self.execution().and_then(|e| e.runs.pop_front()) else { return };
-        let (mask, columns) = self.rows_reading(&run, shape);
+        let mask = self.show_rows(&run, shape);
         run.described = true;
-        self.tape.entry(record::entry::Entry::Result(record::Result { operation: run.operation, columns }));
         if let Some(execution) = self.execution() {
             execution.runs.push_front(run);
-            execution.reading = Some(Reading::Rows(Box::new(mask)));
+            execution.reading = Some(Reading::Rows(mask));
         }
     }
 
@@ -202,8 +207,9 @@ impl<R: Tape> Machine<R> {
         let portal = self.execution().and_then(|e| e.runs.front()).and_then(|r| r.portal.clone());
         let shape = portal.and_then(|portal| {
             let own = portal.shape.lock().clone();
-            own.map(|shape| (*shape).clone()).or_else(|| {
-                portal.prepared.shape.lock().as_ref().map(|shape| shape.formatted(&portal.results))
+            own.or_else(|| {
+                let shape = portal.prepared.shape.lock().clone()?;
+                Some(Arc::new(shape.formatted(&portal.results)))
             })
         });
         match shape {
@@ -212,7 +218,7 @@ impl<R: Tape> Machine<R> {
                 let values = body.first_chunk().map_or(0, |n| usize::from(u16::from_be_bytes(*n)));
                 let mask = self.blind_reading(values);
                 if let Some(execution) = self.execution() {
-                    execution.reading = Some(Reading::Rows(Box::new(mask)));
+                    execution.reading = Some(Reading::Rows(Arc::new(mask)));
                 }
             }
         }
@@ -227,16 +233,19 @@ impl<R: Tape> Machine<R> {
         if self.execution().is_some_and(|e| e.reading.is_none()) {
             self.begin_portal_rows(rest.get(HEAD..).unwrap_or_default());
         }
-        let hushed = self.hushed;
-        let Some(execution) = self.execution() else { return Ok(0) };
-        let reading = execution.reading.take();
-        let Some(mut run) = execution.runs.pop_front() else {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        // by their fields: the outputs are borrowed beside the queue
+        let Some(Entry { owed: Owed::Query(execution) | Owed::Execute(execution), .. }) =
+            self.session.front_mut()
+        else {
+            return Err(End::ServerProtocol(InvalidMessage::Unexpected(kind::DATA_ROW)));
+        };
+        let Some(run) = execution.runs.front_mut() else {
             return Err(End::ServerProtocol(InvalidMessage::Unexpected(kind::DATA_ROW)));
         };
         let mut at = 0;
-        let mut cut = false;
         let mut count = 0;
-        let start = self.to_client.len();
         while let Some(message) =
             Message::first(rest.get(at..).unwrap_or_default()).map_err(End::ServerProtocol)?
         {
@@ -244,44 +253,34 @@ impl<R: Tape> Machine<R> {
                 break;
             }
             at += message.whole.len();
-            cut |= run.max_rows.is_some_and(|max| run.rows >= max);
-            if cut || hushed || matches!(reading, Some(Reading::Cut)) {
-                continue;
+            if run.max_rows.is_some_and(|max| run.rows >= max) {
+                execution.reading = Some(Reading::Cut);
             }
-            let Some(Reading::Rows(mask)) = &reading else {
-                return Err(End::ServerProtocol(InvalidMessage::Unexpected(kind::DATA_ROW)));
+            let mask = match &execution.reading {
+                _ if self.hushed => continue,
+                Some(Reading::Cut) => continue,
+                Some(Reading::Rows(mask)) => mask,
+                _ => return Err(End::ServerProtocol(InvalidMessage::Unexpected(kind::DATA_ROW))),
             };
-            if mask.is_noop() {
+            let start = self.to_client.len();
+            if mask.dismisses(message.body) {
                 self.to_client.extend_from_slice(message.whole);
             } else {
                 masked_row(mask, message.body, &mut self.to_client).map_err(End::Row)?;
             }
+            // in the recording without their type byte
+            scratch.extend_from_slice(self.to_client.get(start + 1..).unwrap_or_default());
             run.rows += 1;
             count += 1;
         }
         self.strict |= run.strict;
         if count > 0 {
-            self.record_rows(run.operation, start, count);
+            self.tape.rows(run.operation, &scratch, count);
         }
-        if let Some(execution) = self.execution() {
-            execution.runs.push_front(run);
-            execution.reading = if cut { Some(Reading::Cut) } else { reading };
+        if scratch.capacity() <= LONG {
+            self.scratch = scratch;
         }
         Ok(at)
-    }
-
-    /// Rows stand in the output with their type byte, in the recording without.
-    fn record_rows(&mut self, operation: u64, start: usize, count: u64) {
-        self.scratch.clear();
-        let mut rows = self.to_client.get(start..).unwrap_or_default();
-        while let Ok(Some(row)) = Message::first(rows) {
-            self.scratch.extend_from_slice(row.whole.get(1..).unwrap_or_default());
-            rows = rows.get(row.whole.len()..).unwrap_or_default();
-        }
-        self.tape.rows(operation, &self.scratch, count);
-        if self.scratch.capacity() > LONG {
-            self.scratch = Vec::new();
-        }
     }
 
     /// The rows of a question of our own.
@@ -449,31 +448,49 @@ impl<R: Tape> Machine<R> {
         Ok(())
     }
 
-    fn copy_data(&mut self, message: Message<'_>) -> Result<(), End> {
+    /// All whole pieces of a COPY at the front of `rest`; returns their bytes.
+    fn copied(&mut self, rest: &[u8]) -> Result<usize, End> {
+        self.session.expect(kind::COPY_DATA).map_err(End::ServerProtocol)?;
         let unexpected = || End::ServerProtocol(InvalidMessage::Unexpected(kind::COPY_DATA));
-        let Some(execution) = self.execution() else { return Err(unexpected()) };
-        let Some(operation) = execution.runs.front_mut().map(|run| {
-            run.rows += 1;
-            run.operation
-        }) else {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        // by their fields: the outputs are borrowed beside the queue
+        let Some(Entry { owed: Owed::Query(execution) | Owed::Execute(execution), instead: None, .. }) =
+            self.session.front_mut()
+        else {
             return Err(unexpected());
         };
-        let mut reading = execution.reading.take();
-        let start = self.to_client.len();
-        match &mut reading {
-            Some(Reading::Copy(mask)) => {
-                self.to_client.extend_from_slice(&[kind::COPY_DATA, 0, 0, 0, 0]);
-                mask.push(message.body, &mut self.to_client).map_err(End::Row)?;
-                end_copy_data(&mut self.to_client, start);
+        let Some(run) = execution.runs.front_mut() else { return Err(unexpected()) };
+        let mut at = 0;
+        while let Some(message) =
+            Message::first(rest.get(at..).unwrap_or_default()).map_err(End::ServerProtocol)?
+        {
+            if message.kind != kind::COPY_DATA {
+                break;
             }
-            Some(Reading::CopyClear) => self.to_client.extend_from_slice(message.whole),
-            _ => return Err(unexpected()),
+            at += message.whole.len();
+            run.rows += 1;
+            match &mut execution.reading {
+                Some(Reading::Copy(mask)) => {
+                    let start = self.to_client.len();
+                    self.to_client.extend_from_slice(&[kind::COPY_DATA, 0, 0, 0, 0]);
+                    mask.push(message.body, &mut self.to_client).map_err(End::Row)?;
+                    end_copy_data(&mut self.to_client, start);
+                    scratch.extend_from_slice(self.to_client.get(start + HEAD..).unwrap_or_default());
+                }
+                Some(Reading::CopyClear) => {
+                    self.to_client.extend_from_slice(message.whole);
+                    scratch.extend_from_slice(message.body);
+                }
+                _ => return Err(unexpected()),
+            }
         }
-        if let Some(execution) = self.execution() {
-            execution.reading = reading;
+        let operation = run.operation;
+        self.tape.stream(operation, &scratch, false);
+        if scratch.capacity() <= LONG {
+            self.scratch = scratch;
         }
-        self.record_copy(operation, start);
-        Ok(())
+        Ok(at)
     }
 
     fn copy_done(&mut self, message: Message<'_>) -> Result<(), End> {

@@ -8,6 +8,7 @@ use sluice_protocol::postgres::wire::back;
 use sluice_protocol::postgres::wire::front::Formats;
 use sluice_protocol::postgres::wire::session;
 
+use super::known::KnownKey;
 use crate::masking::{CopyMask, RowMask};
 
 /// The queue and names of one session.
@@ -60,7 +61,7 @@ pub(super) struct Portal {
 }
 
 /// The columns of a result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) columns: Vec<ShapeColumn>,
 }
@@ -132,6 +133,8 @@ pub(super) struct Run {
     pub(super) portal: Option<Arc<Portal>>,
     /// A RowDescription has been seen: a second one (rules) is not what the lineage is about.
     pub(super) described: bool,
+    /// What is remembered of the statement.
+    pub(super) known: Option<KnownKey>,
 }
 
 impl Run {
@@ -159,7 +162,7 @@ pub(super) enum After {
 /// How one result is shown.
 pub(super) enum Reading {
     /// Rows through a mask.
-    Rows(Box<RowMask>),
+    Rows(Arc<RowMask>),
     /// A COPY through a mask.
     Copy(Box<CopyMask>),
     /// A COPY that needs none.

@@ -362,6 +362,7 @@ impl<R: Tape> Machine<R> {
             after: Vec::new(),
             portal: Some(Arc::clone(portal)),
             described: false,
+            known: None,
         }
     }
 

@@ -10,6 +10,7 @@ use sluice_protocol::postgres::wire::{InvalidMessage, Report, report::code, sess
 
 use super::Tape;
 use super::execution::{Entry, Execution, Prepared, Session};
+use super::known::Memory;
 use crate::gate::{GatedSession, Held, Permit};
 use crate::masking::{InvalidRow, MaskKey};
 
@@ -126,6 +127,7 @@ pub(super) struct Machine<R> {
     pub(super) mask_key: MaskKey,
     pub(super) unmasked: HashMap<ColumnId, bool>,
     pub(super) unmasked_generation: u64,
+    pub(super) memory: Memory,
     pub(super) to_client: Vec<u8>,
     pub(super) to_server: Vec<u8>,
     pub(super) scratch: Vec<u8>,
@@ -174,6 +176,7 @@ impl<R: Tape> Machine<R> {
             mask_key: start.mask_key,
             unmasked: HashMap::new(),
             unmasked_generation: start.gated.generation(),
+            memory: Memory::default(),
             to_client: Vec::new(),
             to_server: Vec::new(),
             scratch: Vec::new(),

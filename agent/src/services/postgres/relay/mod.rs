@@ -16,6 +16,7 @@
 mod back;
 mod execution;
 mod front;
+mod known;
 mod machine;
 mod mask;
 mod pump;
@@ -35,6 +36,11 @@ use super::Established;
 pub trait Tape: Send + 'static {
     /// Something that happened; in the next commit.
     fn entry(&mut self, entry: record::entry::Entry);
+    /// An operation of which everything but number, text and parameters (`rest`) stands encoded already, as
+    /// [`record::Operation`].
+    fn operation_again(&mut self, id: u64, text: &str, parameters: &[String], rest: &[u8]);
+    /// A [`record::Result`] of which everything but the operation's number stands encoded already.
+    fn result_again(&mut self, operation: u64, rest: &[u8]);
     /// Rows as the client gets them: int32 length, int16 number of values, the values.
     fn rows(&mut self, operation: u64, rows: &[u8], count: u64);
     /// A piece of a COPY.

@@ -11,6 +11,7 @@ use sluice_protocol::postgres::wire::{Report, report::code, session::Lookup};
 
 use super::Tape;
 use super::execution::{After, Portal, Prepared, Run, Understood};
+use super::known::limited_by;
 use super::machine::{Granted, Holding, Machine, Pause};
 use crate::gate::{Outcome, Permit};
 use crate::services::postgres::catalogue::MAX_AGE;
@@ -111,6 +112,13 @@ impl<R: Tape> Machine<R> {
             if index + 1 < wishes.len() && self.moves_path(statement) {
                 return Judged::Refused(alone());
             }
+            if granted.is_empty()
+                && !tainted
+                && let Some(run) = self.run_again(wish)
+            {
+                runs.push(run);
+                continue;
+            }
             let inner = self.inner(wish, wishes.get(..index).unwrap_or_default());
             if matches!(inner, Inner::Wait) {
                 self.wait_for(Pause::Answers);
@@ -122,6 +130,7 @@ impl<R: Tape> Machine<R> {
             if let Some(report) = self.unmaskable_copy(wish, statement) {
                 return Judged::Refused(report);
             }
+            let plain = matches!(inner, Inner::None) && !tainted;
             let (number, permit) = match take(&mut granted, index) {
                 Some(Granted { operation, permit, .. }) => (operation, permit),
                 None => match self.gated.judge(&operation) {
@@ -144,7 +153,11 @@ impl<R: Tape> Machine<R> {
                     }
                 },
             };
-            runs.push(self.run(number, wish, statement, inner, &permit));
+            let mut run = self.run(number, wish, statement, inner, &permit);
+            if plain {
+                self.remember(wish, statement, &permit, &mut run);
+            }
+            runs.push(run);
         }
         if held.is_empty() {
             return Judged::Permitted(runs);
@@ -295,11 +308,7 @@ impl<R: Tape> Machine<R> {
             started: Instant::now(),
             rows: 0,
             max_rows: obligations.max_rows,
-            limited_by: if obligations.max_rows.is_some() {
-                permit.rules().join(", ")
-            } else {
-                String::new()
-            },
+            limited_by: limited_by(permit),
             strict: obligations.record_strict,
             sensitive,
             copy_to: match &statement.kind {
@@ -309,6 +318,7 @@ impl<R: Tape> Machine<R> {
             after,
             portal: wish.portal.clone(),
             described: false,
+            known: None,
         }
     }
 
@@ -417,9 +427,23 @@ impl<R: Tape> Machine<R> {
         rules: &[String],
         message: &str,
     ) {
+        let operation = self.recorded(number, wish, statement, verdict, rules, message);
+        self.tape.entry(record::entry::Entry::Operation(operation));
+    }
+
+    /// The operation as it stands in the recording.
+    pub(super) fn recorded(
+        &self,
+        number: u64,
+        wish: &Wish,
+        statement: &Statement,
+        verdict: &str,
+        rules: &[String],
+        message: &str,
+    ) -> record::Operation {
         let (text, text_sha256) = cut(&wish.text);
         let relations = statement.relations.iter();
-        self.tape.entry(record::entry::Entry::Operation(record::Operation {
+        record::Operation {
             id: number,
             kind: "statement".to_owned(),
             text,
@@ -430,7 +454,7 @@ impl<R: Tape> Machine<R> {
             relations: relations.map(|r| format!("{} {}.{}", r.access.action(), r.schema, r.name)).collect(),
             message: message.to_owned(),
             text_sha256,
-        }));
+        }
     }
 
     /// Tells the user that his statement waits, why, and for whom.
