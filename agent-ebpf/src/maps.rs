@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
-    btf_maps::{Array, LpmTrie, LruHashMap, RingBuf, SkStorage},
+    btf_maps::{Array, CgroupArray, LpmTrie, LruHashMap, RingBuf, SkStorage},
     macros::btf_map,
 };
 use sluice_abi::{Addr, Event, Listener, Origin, Protection, Proxy};
@@ -93,6 +93,10 @@ pub static FLOWS: LruHashMap<Flow, Origin, 65536> = LruHashMap::new();
 /// Which sockets are the proxy's own: see [`sluice_abi::tag`].
 #[btf_map]
 pub static TAGS: ClonedStorage<u32> = ClonedStorage::new();
+
+/// The guarded cgroup, for hooks that see every packet of the host.
+#[btf_map]
+pub static GUARDED: CgroupArray<1> = CgroupArray::new();
 
 /// Tries, for the loader.
 #[btf_map]

@@ -87,6 +87,8 @@ pub enum Road {
     Packet = 4,
     /// `sendmsg`/`sendto` of a datagram to a protected address.
     Datagram = 5,
+    /// A packet that left a device for a protected address although no IP socket made it (packet socket, TUN).
+    Device = 6,
 }
 
 /// One record of the ring buffer: a try, who it was, what became of it.

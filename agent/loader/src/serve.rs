@@ -198,6 +198,9 @@ impl Loader {
             if ready.events {
                 self.kernel_events();
             }
+            if ready.devices {
+                self.guard.look_at_devices();
+            }
             if ready.names {
                 self.resolved();
             }
@@ -238,6 +241,10 @@ impl Loader {
             fds.push(PollFd::new(socket, flags));
             fds.len() - 1
         });
+        let devices = self.guard.device_news().map(|news| {
+            fds.push(PollFd::new(news, PollFlags::POLLIN));
+            fds.len() - 1
+        });
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
@@ -249,6 +256,7 @@ impl Loader {
             names: any(2),
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
+            devices: devices.is_some_and(any),
         })
     }
 
@@ -549,6 +557,7 @@ struct Ready {
     names: bool,
     files: bool,
     proxy: bool,
+    devices: bool,
 }
 
 /// What is protected: every host of every target, at its ports.

@@ -36,6 +36,8 @@ pub(crate) enum Attach {
     Getpeername4 = 29,
     /// BPF_CGROUP_INET6_GETPEERNAME
     Getpeername6 = 30,
+    /// BPF_TCX_EGRESS, Linux 6.6
+    TcxEgress = 47,
 }
 
 const BPF_OBJ_PIN: libc::c_long = 6;
@@ -69,7 +71,8 @@ fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn number(fd: BorrowedFd<'_>) -> u32 {
+/// A descriptor as bpf(2) takes it.
+pub(crate) fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
 
@@ -79,13 +82,10 @@ fn halves(pointer: *const libc::c_void) -> (u32, u32) {
     (value as u32, (value >> 32) as u32)
 }
 
-/// Attaches a program to a cgroup as one of many; lives as long as its descriptor or its pin.
-pub(crate) fn link_create(
-    program: BorrowedFd<'_>,
-    cgroup: BorrowedFd<'_>,
-    attach: Attach,
-) -> io::Result<OwnedFd> {
-    owned(bpf(BPF_LINK_CREATE, &mut Attr([number(program), number(cgroup), attach as u32, 0, 0, 0, 0, 0]))?)
+/// Attaches a program as one of many, to a cgroup (the number of its descriptor) or a device (its index); lives as long
+/// as its descriptor or its pin.
+pub(crate) fn link_create(program: BorrowedFd<'_>, target: u32, attach: Attach) -> io::Result<OwnedFd> {
+    owned(bpf(BPF_LINK_CREATE, &mut Attr([number(program), target, attach as u32, 0, 0, 0, 0, 0]))?)
 }
 
 /// Puts another program into a live link, in one step.
@@ -103,12 +103,28 @@ pub(crate) struct LinkPlace {
 
 /// Asks the kernel where a link is attached.
 pub(crate) fn link_place(link: BorrowedFd<'_>) -> io::Result<LinkPlace> {
-    // struct bpf_link_info: type, id, prog_id, padding, then for cgroups: id (64 bit), attach type.
+    // behind the head, for cgroups: id (64 bit), attach type
+    let info = link_info(link)?;
+    Ok(LinkPlace { cgroup: info[2], attach: info[3] as u32 })
+}
+
+/// `BPF_LINK_TYPE_TCX`.
+const TCX: u32 = 11;
+
+/// The index of the device that a link is attached to; 0 where that has gone, or the link is of another kind.
+pub(crate) fn link_device(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // behind the head, for tcx: index, attach type (32 bit each)
+    let info = link_info(link)?;
+    Ok(if info[0] as u32 == TCX { info[2] as u32 } else { 0 })
+}
+
+/// `struct bpf_link_info`: type, id, program's id, padding (32 bit each), then what the kind of link has to tell.
+fn link_info(link: BorrowedFd<'_>) -> io::Result<[u64; 8]> {
     let mut info = [0u64; 8];
     let (low, high) = halves(info.as_mut_ptr().cast());
     let size = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut Attr([number(link), size, low, high, 0, 0, 0, 0]))?;
-    Ok(LinkPlace { cgroup: info[2], attach: info[3] as u32 })
+    Ok(info)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -165,6 +181,35 @@ pub(crate) fn send_raw(protocol: i32, payload: &[u8], to: std::net::Ipv4Addr) ->
     let to = nix::sys::socket::SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
     nix::sys::socket::sendto(fd.as_raw_fd(), payload, &to, nix::sys::socket::MsgFlags::empty())?;
     Ok(())
+}
+
+/// Sends a whole frame by a device, from a packet socket.
+pub(crate) fn send_frame(device: u32, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    #[expect(unsafe_code, reason = "nix has no packet sockets that receive nothing (protocol 0)")]
+    let fd = owned(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }.into())?;
+    let to = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0,
+        sll_ifindex: i32::try_from(device).map_err(io::Error::other)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: pointers and lengths describe `frame` and `to`.
+    #[expect(unsafe_code, reason = "nix makes no link-layer address to send to")]
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            std::ptr::from_ref(&to).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Highest capability number that any kernel has had so far is 40; the kernel says EINVAL behind its last.

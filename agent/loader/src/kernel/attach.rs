@@ -113,7 +113,7 @@ pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<Owne
 }
 
 fn fresh(program: BorrowedFd<'_>, cgroup: &File, hook: Attach, pin: &Path) -> std::io::Result<OwnedFd> {
-    let link = sys::link_create(program, cgroup.as_fd(), hook)?;
+    let link = sys::link_create(program, sys::number(cgroup.as_fd()), hook)?;
     sys::pin(link.as_fd(), pin)?;
     Ok(link)
 }

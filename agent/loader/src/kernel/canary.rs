@@ -57,7 +57,26 @@ pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
     // absent where `send` did not come that far
     let _ = guard.forget(place, false);
     remove(&cgroup);
-    judge(&report)
+    let mut layers = judge(&report);
+    guard.look_at_devices();
+    layers.push(device(&report, guard.devices.count(), guard.devices.fault.as_deref()));
+    let lsm = "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins";
+    layers.push(Layer { name: "lsm", state: "absent", proof: lsm.to_owned() });
+    layers
+}
+
+/// The canary speaks of the loopback device alone; that the others have the program is the loader's own word.
+fn device(report: &Report, count: usize, fault: Option<&str>) -> Layer {
+    let said = report.said.get("frame").map_or("the canary said nothing of it", String::as_str);
+    let (state, proof) = match (said, fault) {
+        ("refused", None) => (
+            "enforced",
+            format!("a canary's frame from a packet socket did not leave; {count} devices guarded"),
+        ),
+        (_, Some(fault)) => ("absent", format!("packet sockets of root are not stopped: {fault}")),
+        (said, None) => ("absent", format!("frame: expected `refused`, but saw `{said}`")),
+    };
+    Layer { name: "device", state, proof }
 }
 
 fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()> {
@@ -146,7 +165,6 @@ fn judge(report: &Report) -> Vec<Layer> {
             report.origins.iter().filter(|o| right(o)).count()
         );
     }
-    let absent = |name, proof: &str| Layer { name, state: "absent", proof: proof.to_owned() };
     vec![
         layer(
             "connect",
@@ -160,14 +178,6 @@ fn judge(report: &Report) -> Vec<Layer> {
             "egress",
             &[("raw", "refused"), ("datagram", "refused")],
             "a canary's packets to a protected address did not leave (raw socket, datagram)",
-        ),
-        absent(
-            "device",
-            "this version has no program at network devices: packet sockets of root are not stopped",
-        ),
-        absent(
-            "lsm",
-            "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins",
         ),
     ]
 }
@@ -195,6 +205,15 @@ pub(crate) fn child(cgroup: &Path, port: u16) -> io::Result<()> {
     println!("raw={}", refused(raw()));
     let datagram = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.send_to(b"canary", goal));
     println!("datagram={}", refused(datagram.map(drop)));
+    // the device's answer to whoever sent what it dropped
+    println!(
+        "frame={}",
+        match frame() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => "refused".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(()) => "went through".to_owned(),
+        }
+    );
     Ok(())
 }
 
@@ -205,6 +224,19 @@ fn raw() -> io::Result<()> {
     segment[12] = 5 << 4;
     segment[13] = 2;
     sys::send_raw(libc::IPPROTO_TCP, &segment, GOAL)
+}
+
+/// The same as a frame, on the loopback device.
+fn frame() -> io::Result<()> {
+    let mut frame = [0u8; 54];
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    // an IPv4 header of twenty bytes, forty in all, TCP
+    frame[14..24].copy_from_slice(&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6]);
+    frame[26..30].copy_from_slice(&Ipv4Addr::LOCALHOST.octets());
+    frame[30..34].copy_from_slice(&GOAL.octets());
+    frame[36..38].copy_from_slice(&GOAL_PORT.to_be_bytes());
+    frame[46..48].copy_from_slice(&[5 << 4, 2]);
+    sys::send_frame(nix::net::if_::if_nametoindex("lo")?, &frame)
 }
 
 impl Guard {

@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -22,6 +22,7 @@ pub(super) const NAMES: [&str; 11] = [
     "GOT",
     "FLOWS",
     "TAGS",
+    "GUARDED",
     "EVENTS",
     "DROPPED",
 ];

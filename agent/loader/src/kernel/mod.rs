@@ -7,6 +7,7 @@
 mod attach;
 mod btf;
 mod canary;
+mod device;
 mod maps;
 mod records;
 
@@ -75,6 +76,7 @@ pub(crate) struct Guard {
     pins: PathBuf,
     cgroup: PathBuf,
     links: Vec<OwnedFd>,
+    devices: device::Devices,
     ring: aya::maps::RingBuf<aya::maps::MapData>,
     places: BTreeSet<Place>,
     port: u16,
@@ -92,11 +94,13 @@ impl Guard {
         let bytes = fs::read(object).map_err(at("reading the kernel programs", object))?;
         let offsets = btf::offsets(Path::new(btf::VMLINUX));
         // a kernel before 5.15 has no cookie of the network namespace in the connect hook: tried, not concluded
-        let mut ebpf = open(object, &bytes, &offsets, &maps, 1)?;
+        let whole = u32::from(is_root(cgroup));
+        let mut ebpf = open(object, &bytes, &offsets, &maps, (1, whole))?;
         if attach::load(&mut ebpf).is_err() {
-            ebpf = open(object, &bytes, &offsets, &maps, 0)?;
+            ebpf = open(object, &bytes, &offsets, &maps, (0, whole))?;
             attach::load(&mut ebpf)?;
         }
+        let devices = device::Devices::new(pins, device::load(&mut ebpf));
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {
@@ -104,6 +108,7 @@ impl Guard {
             pins: pins.to_owned(),
             cgroup: cgroup.to_owned(),
             links: Vec::new(),
+            devices,
             ring,
             places: BTreeSet::new(),
             port: 0,
@@ -116,7 +121,17 @@ impl Guard {
     /// Puts the programs in force: into the pinned links, or into new ones at the cgroup.
     pub(crate) fn attach(&mut self) -> Result<(), GuardError> {
         self.links = attach::attach(&self.ebpf, &self.cgroup, &self.pins)?;
-        Ok(())
+        self.devices.attach(&mut self.ebpf, &self.cgroup)
+    }
+
+    /// What is pollable when network devices have come or gone.
+    pub(crate) fn device_news(&self) -> Option<BorrowedFd<'_>> {
+        self.devices.news()
+    }
+
+    /// They have: puts the program at those that are new.
+    pub(crate) fn look_at_devices(&mut self) {
+        self.devices.look(&self.ebpf);
     }
 
     /// From now on this process may bind the proxy's port, and nobody else.
@@ -198,16 +213,22 @@ impl Guard {
     }
 }
 
+/// The root of cgroup v2 alone has no type: nobody on this host is outside of it.
+fn is_root(cgroup: &Path) -> bool {
+    !cgroup.join("cgroup.type").exists()
+}
+
 fn open(
     object: &Path,
     bytes: &[u8],
     offsets: &btf::Offsets,
     pins: &Path,
-    netns_cookie: u32,
+    (netns_cookie, whole_host): (u32, u32),
 ) -> Result<Ebpf, GuardError> {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DEBUG).allow_unsupported_maps();
     loader.override_global("HAS_NETNS_COOKIE", &netns_cookie, true);
+    loader.override_global("WHOLE_HOST", &whole_host, true);
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);
     }

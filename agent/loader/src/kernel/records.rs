@@ -101,6 +101,7 @@ impl Event {
             3 => "bind",
             4 => "packet",
             5 => "datagram",
+            6 => "device",
             _ => "unknown",
         }
     }
