@@ -18,7 +18,7 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Policy,
-    Protocol, Recording, Target, TlsMode, Upstream,
+    PostgresTarget, Protocol, Recording, Service, Target, TlsMode, Upstream,
 };
 
 use std::path::Path;
@@ -53,6 +53,38 @@ impl Config {
 }
 
 impl Target {
+    /// What is spoken there.
+    pub fn protocol(&self) -> Protocol {
+        match self.service {
+            Service::Postgres(_) => Protocol::Postgres,
+        }
+    }
+
+    /// The keys of a PostgreSQL target.
+    pub fn postgres(&self) -> Option<&PostgresTarget> {
+        match &self.service {
+            Service::Postgres(postgres) => Some(postgres),
+        }
+    }
+
+    /// Whom the target takes Sluice for: the role, or the account where no other is asked for.
+    pub fn user(&self) -> &str {
+        match &self.service {
+            Service::Postgres(postgres) => &postgres.upstream.user,
+        }
+    }
+}
+
+impl Protocol {
+    /// As the configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Postgres => "postgres",
+        }
+    }
+}
+
+impl PostgresTarget {
     /// The class of a column, by its names as the catalogue has them.
     pub fn class(&self, schema: &str, table: &str, column: &str) -> Option<&str> {
         self.classes.get(&names::canonical([schema, table, column])).map(String::as_str)

@@ -229,17 +229,29 @@ pub struct Limits {
     pub startup_timeout: Duration,
 }
 
-/// `[[target]]`.
+/// `[[target]]`: what all protocols have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The name that policy, audit and people use. Lower-case letters, digits, `-`, `_`, `.`.
     pub name: String,
-    /// What is spoken there; never guessed from bytes.
-    pub protocol: Protocol,
     /// Where it is; never empty.
     pub hosts: Vec<Host>,
     /// Its ports; never empty, never 0.
     pub ports: Vec<u16>,
+    /// What is spoken there, and what that needs; never guessed from bytes.
+    pub service: Service,
+}
+
+/// What a target speaks, with the keys that only this protocol has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// The PostgreSQL front-end/back-end protocol, 3.0 and 3.2.
+    Postgres(PostgresTarget),
+}
+
+/// A target that speaks PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresTarget {
     /// The databases that may be opened at all; `None`: any that policy permits.
     pub databases: Option<Vec<String>>,
     /// `[target.upstream]`: the leg from Sluice to the target.

@@ -6,7 +6,7 @@ use std::{fs, io::Write};
 
 use proptest::prelude::*;
 
-use crate::{Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, TlsMode};
+use crate::{Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, Target, TlsMode};
 
 const EXAMPLE: &str = include_str!("../../../packaging/example/sluice.toml");
 const LEAST: &str = r#"
@@ -43,10 +43,11 @@ fn only(found: &[Diagnostic], message: &str) -> Diagnostic {
 #[test]
 fn the_example_passes_and_means_what_it_says() {
     let config = Config::parse("sluice.toml", EXAMPLE).expect("the example passes");
-    let shop = config.target("shop").expect("shop");
-    assert_eq!(shop.hosts.len(), 2);
-    assert_eq!(shop.hosts.first(), Some(&Host::Name("db.internal".into())));
-    assert_eq!(shop.hosts.get(1).map(ToString::to_string).as_deref(), Some("10.20.0.0/28"));
+    let target = config.target("shop").expect("shop");
+    let shop = target.postgres().expect("postgres");
+    assert_eq!(target.hosts.len(), 2);
+    assert_eq!(target.hosts.first(), Some(&Host::Name("db.internal".into())));
+    assert_eq!(target.hosts.get(1).map(ToString::to_string).as_deref(), Some("10.20.0.0/28"));
     assert_eq!(shop.upstream.tls, TlsMode::VerifyFull);
     assert_eq!(shop.class("public", "customers", "email"), Some("pii.email"));
     assert_eq!(shop.class("public", "customers", "name"), None);
@@ -105,7 +106,7 @@ fn what_may_be_left_out_has_its_default() {
         [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa]
     );
     assert_eq!((config.guard.port, config.limits.unauthenticated), (15432, 512));
-    let shop = config.target("shop").expect("shop");
+    let shop = config.target("shop").and_then(Target::postgres).expect("shop");
     assert_eq!((shop.upstream.tls, shop.client.tls), (TlsMode::VerifyFull, ClientTls::Prefer));
     assert_eq!(shop.databases, None);
 }
@@ -400,7 +401,7 @@ proptest! {
         let toml_key = format!("\"{}\"", key.replace('"', "\\\""));
         let text = format!("{LEAST}[target.classes]\n{toml_key} = \"pii\"\n");
         let config = Config::parse("x", &text).expect("quoted names pass");
-        let shop = config.target("shop").expect("shop");
+        let shop = config.target("shop").and_then(Target::postgres).expect("shop");
         prop_assert_eq!(shop.class(&parts[0], &parts[1], &parts[2]), Some("pii"));
     }
 }

@@ -103,7 +103,7 @@ pub(crate) fn secrets(config: &Config) -> Vec<(String, File)> {
         wanted.push(("identity/client_secret".to_owned(), path));
     }
     for target in &config.targets {
-        if let Some(path) = &target.upstream.password_file {
+        if let Some(path) = target.postgres().and_then(|postgres| postgres.upstream.password_file.as_ref()) {
             wanted.push((format!("target/{}/password", target.name), path));
         }
     }

@@ -238,7 +238,7 @@ async fn connection(house: Arc<House>, service: Arc<Postgres>, stream: TcpStream
         let why = format!("no target is configured at {}", inbound.destination);
         return refused("", &why, &inbound.lineage);
     };
-    match target.protocol {
+    match target.protocol() {
         Protocol::Postgres => service.serve(inbound, target, house).await,
     }
 }

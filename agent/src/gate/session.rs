@@ -449,7 +449,7 @@ fn digest(facts: &SessionFacts, who: &Principal, operation: &Operation) -> Strin
     add(&who.subject);
     add(&facts.session);
     add(&facts.target.name);
-    add(&facts.target.upstream.user);
+    add(facts.target.user());
     add(&facts.database);
     add(operation.kind);
     add(&operation.text);

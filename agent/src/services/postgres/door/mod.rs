@@ -32,8 +32,9 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
     let pid = inbound.origin.tgid;
     let Inbound { stream, origin, destination, lineage } = inbound;
     let patience = house.settings.load().config.limits.startup_timeout;
+    let Some(required) = target.postgres().map(|postgres| postgres.client.tls) else { return };
     let tls = || house.authority.server_config(&names(&target), destination.ip());
-    let greeted = timeout(patience, greet::greet(stream, tls, target.client.tls)).await;
+    let greeted = timeout(patience, greet::greet(stream, tls, required)).await;
     let (mut client, message) = match greeted {
         Ok(Ok(Greeted::Session(client, message))) => (client, message),
         Ok(Ok(Greeted::Cancel(request))) => return service.keys.cancel(&request),

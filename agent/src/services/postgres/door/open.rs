@@ -252,7 +252,7 @@ fn opened(
     attributes.insert("user".into(), message.user().into());
     attributes.insert("database".into(), wanted.database.clone());
     attributes.insert("application_name".into(), message.application_name().into());
-    attributes.insert("role".into(), caller.target.upstream.user.clone());
+    attributes.insert("role".into(), caller.target.user().to_owned());
     RecordOpened {
         session: String::new(),
         principal: Some(identity::message(&known.login.principal)),
