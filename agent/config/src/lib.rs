@@ -18,7 +18,7 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Policy,
-    PostgresTarget, Protocol, Recording, Service, Target, TlsMode, Upstream,
+    PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target, TlsMode, Upstream,
 };
 
 use std::path::Path;
@@ -57,6 +57,7 @@ impl Target {
     pub fn protocol(&self) -> Protocol {
         match self.service {
             Service::Postgres(_) => Protocol::Postgres,
+            Service::Ssh(_) => Protocol::Ssh,
         }
     }
 
@@ -64,6 +65,15 @@ impl Target {
     pub fn postgres(&self) -> Option<&PostgresTarget> {
         match &self.service {
             Service::Postgres(postgres) => Some(postgres),
+            Service::Ssh(_) => None,
+        }
+    }
+
+    /// The keys of an SSH target.
+    pub fn ssh(&self) -> Option<&SshTarget> {
+        match &self.service {
+            Service::Postgres(_) => None,
+            Service::Ssh(ssh) => Some(ssh),
         }
     }
 
@@ -71,6 +81,7 @@ impl Target {
     pub fn user(&self) -> &str {
         match &self.service {
             Service::Postgres(postgres) => &postgres.upstream.user,
+            Service::Ssh(ssh) => &ssh.user,
         }
     }
 }
@@ -80,7 +91,15 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Postgres => "postgres",
+            Protocol::Ssh => "ssh",
         }
+    }
+}
+
+impl SshTarget {
+    /// The account behind the name that a client asks for.
+    pub fn account<'a>(&'a self, asked: &str) -> &'a str {
+        self.users.iter().find(|user| *user == asked).map_or(&self.user, String::as_str)
     }
 }
 

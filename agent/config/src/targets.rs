@@ -1,5 +1,6 @@
 //! `[[target]]`, and what targets must not do to each other. What one protocol alone has stands in its own file.
 mod postgres;
+mod ssh;
 
 use crate::names::foreign_character;
 use crate::parse::once;
@@ -29,6 +30,7 @@ pub(crate) fn target(mut section: Section<'_, '_>, sink: &mut Sink<'_>) -> Optio
     not_empty(ports.as_deref(), "ports", &section, sink);
     let service = match protocol {
         Some(Protocol::Postgres) => postgres::read(&mut section, sink).map(Service::Postgres),
+        Some(Protocol::Ssh) => ssh::read(&mut section, sink).map(Service::Ssh),
         // which keys it may have nobody can say
         None => return None,
     };

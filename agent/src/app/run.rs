@@ -240,6 +240,7 @@ async fn connection(house: Arc<House>, service: Arc<Postgres>, stream: TcpStream
     };
     match target.protocol() {
         Protocol::Postgres => service.serve(inbound, target, house).await,
+        Protocol::Ssh => refused(&target.name, "ssh is not served yet", &inbound.lineage),
     }
 }
 

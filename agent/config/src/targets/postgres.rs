@@ -6,6 +6,11 @@ use crate::parse::once;
 use crate::reader::{At, Section, Sink};
 use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, TlsMode, Upstream};
 
+/// Keys of `[[target]]` that this protocol alone has.
+pub(super) const KEYS: [&str; 5] = ["databases", "client", "classes", "masks", "functions"];
+/// Likewise, of `[target.upstream]`.
+pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
+
 /// Reads them; `None` after saying why not.
 pub(super) fn read(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<PostgresTarget> {
     let databases = section.get::<Vec<At<String>>>("databases", sink);
@@ -33,6 +38,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option
 
 fn upstream(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Upstream> {
     let mut section = target.section("upstream", sink);
+    section.foreign(&super::ssh::UPSTREAM_KEYS, "an ssh target, and this one is postgres", sink);
     let user = section.required("user", sink);
     let ca_file = section.get::<At<_>>("ca_file", sink);
     let tls = section.or("tls", TlsMode::VerifyFull, sink);

@@ -237,7 +237,7 @@ async fn s24_credentials_are_proven_by_scram_or_not_at_all() {
     let server = Server::start();
     let route_of = |user: &str, password_file: bool| {
         let mut target = target(TlsMode::Require, None, &["127.0.0.1/32"]);
-        let Service::Postgres(postgres) = &mut target.service;
+        let Service::Postgres(postgres) = &mut target.service else { unreachable!() };
         postgres.upstream.user = user.to_owned();
         postgres.upstream.password_file = password_file.then(|| "x".into());
         route(target, server.address)
