@@ -183,7 +183,7 @@ impl GatedSession {
         let facts = &self.registered.facts;
         let current = self.gate.current();
         let known = self.known(&current);
-        current.policy.may(&known.subject, &connect_ask(&facts.target.name, &facts.database), &self.context())
+        current.policy.may(&known.subject, &connect_ask(facts), &self.context())
     }
 
     fn context(&self) -> Context {
@@ -248,6 +248,7 @@ impl GatedSession {
             session: facts.session.clone(),
             target: facts.target.name.clone(),
             database: facts.database.clone(),
+            place: super::place(facts),
             action: operation.kind.to_owned(),
             text: operation.text.clone(),
             parameters: operation.parameters.clone(),
@@ -467,6 +468,7 @@ fn resource_kind(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Host => "host",
         ResourceKind::Target => "target",
+        ResourceKind::Account => "account",
         ResourceKind::Database => "database",
         ResourceKind::Schema => "schema",
         ResourceKind::Table => "table",

@@ -8,6 +8,7 @@
 mod error;
 pub mod postgres;
 mod secret;
+pub mod ssh;
 mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
