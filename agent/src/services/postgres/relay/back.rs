@@ -586,8 +586,7 @@ impl<R: Tape> Machine<R> {
         self.tape.entry(record::entry::Entry::Message(record::Message {
             severity: report.severity().to_owned(),
             text: report.message().to_owned(),
-            from_sluice: false,
-        }));
+            from_sluice: false, operation: 0 }));
         report.write_notice(&mut self.to_client);
         Ok(())
     }
