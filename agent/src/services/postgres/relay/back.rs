@@ -586,7 +586,9 @@ impl<R: Tape> Machine<R> {
         self.tape.entry(record::entry::Entry::Message(record::Message {
             severity: report.severity().to_owned(),
             text: report.message().to_owned(),
-            from_sluice: false, operation: 0 }));
+            from_sluice: false,
+            operation: 0,
+        }));
         report.write_notice(&mut self.to_client);
         Ok(())
     }

@@ -202,7 +202,9 @@ impl<R: Tape> Machine<R> {
         self.tape.entry(record::entry::Entry::Message(record::Message {
             severity: report.severity().to_owned(),
             text,
-            from_sluice: true, operation: 0 }));
+            from_sluice: true,
+            operation: 0,
+        }));
         report.write_notice(&mut self.to_client);
     }
 
