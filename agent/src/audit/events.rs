@@ -159,3 +159,15 @@ pub fn upstream_failed(target: &str, why: &str) -> Event {
 pub fn looked_at(what: &str, which: &str, who: &Principal) -> Event {
     event("session", what, "notice", json!({"actor": person(who), "which": which}))
 }
+
+/// Somebody came to a session that must not go on alone, or left it.
+pub fn moderation(what: &str, session: &str, who: &Principal, groups: &str) -> Event {
+    event("session", what, "notice", json!({"actor": person(who), "session": session, "groups": groups}))
+}
+
+/// Somebody is about to end another's session, or his own.
+pub fn session_killed(session: &str, who: &Principal, of: Option<&Principal>, reason: &str) -> Event {
+    let fields =
+        json!({"actor": person(who), "session": session, "of": of.map(person), "reason": cut(reason)});
+    event("session", "killed", "notice", fields)
+}

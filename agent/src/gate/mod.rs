@@ -6,6 +6,7 @@
 //! made here alone; no operation of a session that has ended is permitted.
 
 pub mod approvals;
+pub mod moderation;
 mod session;
 
 use std::collections::HashMap;
@@ -17,8 +18,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sluice_config::{Protocol, Target};
 use sluice_policy::{
-    Ask, Context, Decision, Explanation, Operation, Policy, Principal, Refusal, Resource, ResourceKind,
-    Subject,
+    Ask, Context, Decision, Explanation, Obligations, Operation, Permission, Policy, Principal, Refusal,
+    Resource, ResourceKind, Subject,
 };
 use tokio::sync::watch;
 
@@ -26,6 +27,7 @@ use crate::audit::Audit;
 use crate::identity::Verified;
 
 pub use approvals::Approvals;
+pub use moderation::{Moderating, Moderation, Presence, Standing};
 pub use session::{GatedSession, Held, Outcome, Permit};
 
 /// The policy in force and its number: each accepted change counts up.
@@ -113,6 +115,7 @@ pub struct Gate {
     sessions: Mutex<HashMap<u64, Arc<Registered>>>,
     next: AtomicU64,
     approvals: Arc<Approvals>,
+    moderation: Arc<Moderation>,
     audit: Arc<Audit>,
 }
 
@@ -124,11 +127,12 @@ impl Gate {
             sessions: Mutex::default(),
             next: AtomicU64::new(1),
             approvals: Arc::default(),
+            moderation: Arc::default(),
             audit,
         })
     }
 
-    /// Opens a session, or refuses it.
+    /// Opens a session, or refuses it; also where its permit demands a moderator, whom the service can't wait for.
     ///
     /// # Errors
     /// The refusal with its rule.
@@ -136,6 +140,27 @@ impl Gate {
         self: &Arc<Self>,
         principal: &Verified<Principal>,
         facts: SessionFacts,
+    ) -> Result<(GatedSession, ConnectPermit), Refusal> {
+        self.admit(principal, facts, false)
+    }
+
+    /// The same for a service that lets nothing pass while [`GatedSession::presence`] is not complete.
+    ///
+    /// # Errors
+    /// The refusal with its rule.
+    pub fn open_moderated(
+        self: &Arc<Self>,
+        principal: &Verified<Principal>,
+        facts: SessionFacts,
+    ) -> Result<(GatedSession, ConnectPermit), Refusal> {
+        self.admit(principal, facts, true)
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        principal: &Verified<Principal>,
+        facts: SessionFacts,
+        can_pause: bool,
     ) -> Result<(GatedSession, ConnectPermit), Refusal> {
         let permit = ConnectPermit {
             target: Arc::clone(&facts.target),
@@ -147,14 +172,42 @@ impl Gate {
         let (end, _) = watch::channel(None);
         let registered = Arc::new(Registered { facts, principal: principal.clone(), end });
         self.sessions.lock().insert(key, Arc::clone(&registered));
-        let session = GatedSession::new(Arc::clone(self), key, registered);
+        let mut session = GatedSession::new(Arc::clone(self), key, registered);
         match session.may_connect() {
-            Decision::Permit(permission) => match session::unmet_by_session(&permission.obligations) {
-                Some(what) => Err(session::unmet_session(session.facts(), permission.rules, what)),
-                None => Ok((session, permit)),
-            },
+            Decision::Permit(Permission { rules, mut obligations, .. }) => {
+                if can_pause {
+                    session.demand(&std::mem::take(&mut obligations.moderators));
+                }
+                match session::unmet_by_session(&obligations) {
+                    Some(what) => Err(session::unmet_session(session.facts(), rules, what)),
+                    None => Ok((session, permit)),
+                }
+            }
             Decision::Refuse(refusal) => Err(refusal),
         }
+    }
+
+    /// Somebody becomes a moderator of a session, as long as the answer lives.
+    ///
+    /// # Errors
+    /// [`moderation::JoinError`].
+    pub fn moderate(
+        &self,
+        session: &str,
+        by: &Verified<Principal>,
+    ) -> Result<Moderating, moderation::JoinError> {
+        self.moderation.join(session, by, &self.audit)
+    }
+
+    /// Who is present in sessions that must not go on alone.
+    pub fn moderation(&self) -> &Arc<Moderation> {
+        &self.moderation
+    }
+
+    /// Whose session this is; `None` for one that has ended.
+    pub fn person_of(&self, session: &str) -> Option<Principal> {
+        let sessions = self.sessions.lock();
+        sessions.values().find(|s| s.facts.session == session).map(|s| s.principal.to_owned_principal())
     }
 
     /// What would be said to an operation, without a session: for `sluice explain` and `sluice targets`.
@@ -176,7 +229,16 @@ impl Gate {
         current.policy.may(&current.policy.subject(principal), &ask, context)
     }
 
-    /// May this person do something on the host itself (`replay`, `events`)?
+    /// What a permit on the host demands that nothing here can meet; a reason is none of it where one was given.
+    pub fn unmet_on_host(obligations: &Obligations, reason: &str) -> Option<&'static str> {
+        let given = obligations.reason && !reason.trim().is_empty();
+        session::unmet_by_session(&Obligations {
+            reason: obligations.reason && !given,
+            ..obligations.clone()
+        })
+    }
+
+    /// May this person do something on the host itself (`replay`, `events`, `kill`)?
     pub fn may_on_host(&self, principal: &Principal, action: &'static str, context: &Context) -> Decision {
         let current = self.current.load();
         let ask = Ask { action, resource: host() };
@@ -209,9 +271,19 @@ impl Gate {
         for session in open {
             let subject = current.policy.subject(&session.principal);
             let ask = connect_ask(&session.facts);
-            if let Decision::Refuse(refusal) = current.policy.may(&subject, &ask, &session.facts.context) {
-                session.end.send_replace(Some(EndReason::PolicyChanged(refusal.rules.join(", "))));
-            }
+            let rules = match current.policy.may(&subject, &ask, &session.facts.context) {
+                Decision::Refuse(refusal) => refusal.rules,
+                // one that may no longer be alone, and is
+                Decision::Permit(permission)
+                    if !self
+                        .moderation
+                        .covers(&session.facts.session, &permission.obligations.moderators) =>
+                {
+                    permission.rules
+                }
+                Decision::Permit(_) => continue,
+            };
+            session.end.send_replace(Some(EndReason::PolicyChanged(rules.join(", "))));
         }
         generation
     }
@@ -255,7 +327,9 @@ impl Gate {
     }
 
     fn release(&self, key: u64) {
-        self.sessions.lock().remove(&key);
+        if let Some(session) = self.sessions.lock().remove(&key) {
+            self.moderation.release(&session.facts.session);
+        }
     }
 }
 

@@ -222,7 +222,8 @@ mod tests {
         pending.data(&pool, 6, 9, Chunk::Screen, (b"$ ", 0));
         pending.data(&pool, 7, 9, Chunk::Stderr, (b"oops", 0));
         let shown = record::Data { operation: 9, screen: b"$ ".to_vec(), ..Default::default() };
-        let said = record::Data { operation: 9, stream: b"oops".to_vec(), stderr: true, ..Default::default() };
+        let said =
+            record::Data { operation: 9, stream: b"oops".to_vec(), stderr: true, ..Default::default() };
         let wanted = [
             (1, record::entry::Entry::Message(notice)),
             (2, data(7, b"row1row2row3", 3, b"", false)),

@@ -13,7 +13,7 @@ use crate::{Context, Feature, Operation, Principal};
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 32] = [
+pub const ACTIONS: [&str; 33] = [
     "connect",
     "select",
     "insert",
@@ -32,6 +32,7 @@ pub const ACTIONS: [&str; 32] = [
     "unmask",
     "approve",
     "replay",
+    "kill",
     "shell",
     "pty",
     "exec",

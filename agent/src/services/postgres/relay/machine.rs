@@ -203,6 +203,7 @@ impl<R: Tape> Machine<R> {
             severity: report.severity().to_owned(),
             text,
             from_sluice: true,
+            operation: 0,
         }));
         report.write_notice(&mut self.to_client);
     }
