@@ -22,6 +22,7 @@ use super::{Postgres, names};
 use crate::app::House;
 use crate::audit;
 use crate::intake::Inbound;
+use crate::services::caller::Caller;
 
 /// Carries a connection from its first byte to its end.
 pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<Target>, house: Arc<House>) {
@@ -48,7 +49,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
             return;
         }
     };
-    let caller = open::Caller { origin, destination, lineage, target: Arc::clone(&target) };
+    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target) };
     let outcome = match options::check(&message, &target) {
         Ok(wanted) => match login::who(&mut client, &message, &caller, &house).await {
             Ok(Some(login)) => {
@@ -67,7 +68,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
 }
 
 /// Tells everybody that there is no session.
-async fn refuse(client: &mut greet::Client, fatal: &Fatal, caller: &open::Caller, house: &House) {
+async fn refuse(client: &mut greet::Client, fatal: &Fatal, caller: &Caller, house: &House) {
     tracing::warn!(target = caller.target.name, pid = caller.origin.tgid, why = fatal.log(), "no session");
     let event = match &fatal.event {
         Some(event) => event.as_ref().clone(),
