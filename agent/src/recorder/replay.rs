@@ -92,6 +92,8 @@ impl Following {
             // what comes between the look and the wait wakes the wait
             grown.as_mut().enable();
             let live = self.shared.live.lock().contains_key(&self.id);
+            // here and not behind the wait, which may be given up
+            self.entries.again()?;
             if let Some(entry) = self.entries.next() {
                 return entry.map(Some);
             }
@@ -99,14 +101,16 @@ impl Following {
                 return Ok(None);
             }
             grown.await;
-            self.entries.again()?;
         }
     }
 }
 
 impl Entries {
-    /// The file may have grown.
+    /// The file may have grown since its end was seen.
     fn again(&mut self) -> Result<(), RecorderError> {
+        if !self.over {
+            return Ok(());
+        }
         self.over = false;
         self.reader.rewind().map_err(|source| RecorderError::io("read", &self.path)(source))
     }
