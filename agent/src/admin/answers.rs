@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Caller, Wire, error};
 use crate::app::House;
 use crate::audit;
+use crate::gate::Gate;
 use crate::gate::approvals::DecideError;
 use crate::recorder::{Filter, RecorderError};
 
@@ -102,10 +103,16 @@ fn access(house: &House, caller: &Caller, target: &str) -> String {
 }
 
 /// May he look at what others did?
-fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
+pub(super) fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
     let login = caller.logged_in()?;
     match house.gate.may_on_host(login.principal(), action, &caller.context()) {
-        Decision::Permit(_) => Ok(()),
+        Decision::Permit(permission) => match Gate::unmet_on_host(&permission.obligations, "") {
+            None => Ok(()),
+            Some(what) => {
+                let text = format!("the permit demands {what} (rule {})", permission.rules.join(", "));
+                Err(error("refused", text, "tell whoever keeps the policy of this host"))
+            }
+        },
         Decision::Refuse(refusal) => Err(error(
             "refused",
             format!("{} (rule {})", refusal.message, refusal.rules.join(", ")),
@@ -125,8 +132,16 @@ fn sessions(house: &House, caller: &Caller, asked: admin::Sessions) -> Answer {
         limit: if all { limit } else { 0 },
     };
     let mut sessions = house.recorder.list(&filter).map_err(|e| failed(&e))?;
+    let moderation = house.gate.moderation();
+    for session in sessions.iter_mut().filter(|s| s.ended_us == 0) {
+        session.moderation = moderation.standing(&session.id).map(|s| s.to_string()).unwrap_or_default();
+    }
     if !all {
-        sessions.retain(|session| is_own(session.principal.as_ref(), &own));
+        let login = caller.logged_in()?.principal();
+        sessions.retain(|session| {
+            let waits_for_him = session.ended_us == 0 && moderation.may_join(&session.id, login).is_ok();
+            is_own(session.principal.as_ref(), &own) || waits_for_him
+        });
         if limit > 0 {
             sessions.truncate(limit);
         }
@@ -138,7 +153,7 @@ fn is_own(of: Option<&sluice_api::common::Principal>, own: &Principal) -> bool {
     of.is_some_and(|p| p.subject == own.subject && p.issuer == own.issuer)
 }
 
-fn failed(why: &RecorderError) -> admin::Error {
+pub(super) fn failed(why: &RecorderError) -> admin::Error {
     let mut text = why.to_string();
     let mut cause = std::error::Error::source(why);
     while let Some(inner) = cause {
@@ -354,7 +369,7 @@ async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answ
 
 fn rank(decision: &Decision) -> usize {
     match decision {
-        Decision::Permit(permission) if permission.obligations.approvals.is_empty() => 0,
+        Decision::Permit(permission) if permission.obligations.approvals.is_empty() && permission.obligations.moderators.is_empty() => 0,
         Decision::Permit(_) => 1,
         Decision::Refuse(_) => 2,
     }
@@ -371,6 +386,7 @@ fn obligations(of: &Obligations) -> Vec<String> {
     }
     list.extend(of.max_rows.map(|rows| format!("at most {rows} rows")));
     list.extend(of.mfa_s.map(|seconds| format!("a second factor within {seconds} s")));
+    list.extend(of.moderators.iter().map(|group| format!("somebody of {group} who is present")));
     list.extend(of.notify.iter().map(|who| format!("notifies {who}")));
     list
 }

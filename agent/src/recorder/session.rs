@@ -6,13 +6,14 @@ use sluice_api::admin::SessionSummary;
 use sluice_api::record::{self, entry::Entry};
 use sluice_evidence::ledger::Record;
 use sluice_evidence::{End, FileKind, Writer};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::error::RecorderError;
 use super::limits::{Limits, Statements};
 use super::pending::{Chunk, Pending, SPILL};
 use super::released::{Recorded, Released};
-use super::shared::Shared;
+use super::shared::{Live, Shared};
 use super::spool::{SpoolFile, now_us};
 
 /// A session's recording, for the one task that carries the session. Dropping it seals it as given up.
@@ -25,6 +26,7 @@ pub struct SessionRecording {
     limits: Limits,
     id: Uuid,
     summary: Arc<Mutex<SessionSummary>>,
+    grown: Arc<Notify>,
     operations: u64,
     to_client: u64,
     to_target: u64,
@@ -58,6 +60,7 @@ impl SessionRecording {
             limits,
             id,
             summary: Arc::clone(&summary),
+            grown: Arc::default(),
             operations: 0,
             to_client: 0,
             to_target: 0,
@@ -66,7 +69,8 @@ impl SessionRecording {
         recording.flush_into(&mut frame)?;
         shared.pool.give(frame);
         shared.ledger.lock().note(*id.as_bytes(), Record::Opened)?;
-        shared.live.lock().insert(id, summary);
+        let grown = Arc::clone(&recording.grown);
+        shared.live.lock().insert(id, Live { summary, grown });
         Ok(recording)
     }
 
@@ -206,6 +210,7 @@ impl SessionRecording {
             Err(RecorderError::Poisoned)
         };
         self.pending.clear(&self.shared.pool);
+        self.grown.notify_waiters();
         self.shared.wrote(&outcome);
         if outcome.is_ok() && self.file.soil() {
             self.shared.dirty.add(&self.file);
@@ -232,7 +237,9 @@ impl SessionRecording {
         let root = writer.seal(end, now_us(), &mut frame);
         let sealed =
             if self.file.has_failed() { Err(RecorderError::Poisoned) } else { self.file.write(&frame) };
+        // behind the seal, so that who finds it gone finds everything
         self.shared.live.lock().remove(&self.id);
+        self.grown.notify_waiters();
         let mut summary = self.summary.lock();
         summary.ended_us = now_us();
         reason.clone_into(&mut summary.end_reason);
