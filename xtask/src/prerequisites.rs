@@ -131,6 +131,13 @@ const ALL: &[Prerequisite] = &[
         Purpose::Test,
         "another one, with binary results and pipelines",
     ),
+    debian(
+        "libpostgresql-jdbc-java",
+        "/usr/share/java/postgresql.jar",
+        Purpose::Test,
+        "PostgreSQL's JDBC driver",
+    ),
+    debian("default-jdk-headless", "javac", Purpose::Test, "runs a program for that driver from its source"),
     debian("nodejs", "node", Purpose::World, "runs the identity provider (oidc-provider)"),
     debian("npm", "npm", Purpose::World, "installs the identity provider"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
@@ -222,22 +229,31 @@ fn cargo_tool(name: &str, version: &str, variables: &[(&str, &str)], workspace: 
 
 /// The identity provider: our two programs, and the modules of the lock file beside them.
 pub(crate) fn provider(workspace: &Workspace) -> Result<()> {
-    let source = workspace.workspace_root.join("tests/provider");
-    let directory = workspace.cache().join("provider");
+    let what = "the identity provider of the demo (npm oidc-provider, certified by the OpenID Foundation)";
+    modules(workspace, "provider", &["server.mjs", "person.mjs"], what)
+}
+
+/// node-postgres, at the versions of its lock file.
+pub(crate) fn drivers(workspace: &Workspace) -> Result<()> {
+    modules(workspace, "drivers", &[], "node-postgres (npm pg), a driver that people use")
+}
+
+/// npm modules of the lock file in `tests/NAME`, and the programs that stand beside it, in the cache.
+fn modules(workspace: &Workspace, name: &str, programs: &[&str], what: &str) -> Result<()> {
+    let source = workspace.workspace_root.join("tests").join(name);
+    let directory = workspace.cache().join(name);
     fs::create_dir_all(&directory).map_err(|e| format!("creating {} failed: {e}", directory.display()))?;
     let lock = |at: &Path| fs::read(at.join("package-lock.json")).unwrap_or_default();
     let current =
         directory.join("node_modules/.package-lock.json").exists() && lock(&source) == lock(&directory);
-    for file in ["package.json", "package-lock.json", "server.mjs", "person.mjs"] {
+    for file in ["package.json", "package-lock.json"].iter().chain(programs) {
         fs::copy(source.join(file), directory.join(file))
             .map_err(|e| format!("copying {file} failed: {e}"))?;
     }
     if current {
         return Ok(());
     }
-    say(
-        "installing the identity provider of the demo (npm oidc-provider, certified by the OpenID Foundation)",
-    );
+    say(&format!("installing {what}"));
     let mut command = Command::new("npm");
     command.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&directory);
     quietly("npm ci", &mut command)
