@@ -7,9 +7,11 @@
 
 pub mod bench;
 pub mod command;
+pub mod conformance;
 pub mod enclosure;
 pub mod failure;
 pub mod prober;
+pub mod road;
 pub mod scene;
 pub mod stage;
 pub mod terminal;

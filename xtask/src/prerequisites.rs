@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Test,
     World,
     Bench,
+    Conformance,
 }
 
 impl Purpose {
@@ -140,6 +141,13 @@ const ALL: &[Prerequisite] = &[
     debian("default-jdk-headless", "javac", Purpose::Test, "runs a program for that driver from its source"),
     debian("nodejs", "node", Purpose::World, "runs the identity provider (oidc-provider)"),
     debian("npm", "npm", Purpose::World, "installs the identity provider"),
+    debian("openssh-server", "/usr/sbin/sshd", Purpose::World, "the application server of the demo"),
+    debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
+    debian("rsync", "rsync", Purpose::World, "copies by ssh"),
+    debian("git", "/usr/bin/git", Purpose::World, "clones and pushes by ssh"),
+    debian("dropbear-bin", "dbclient", Purpose::Conformance, "another client of SSH"),
+    debian("putty-tools", "plink", Purpose::Conformance, "another one, and its psftp"),
+    debian("python3-venv", "/usr/share/doc/python3-venv", Purpose::Conformance, "a place for paramiko, asyncssh and ansible"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 
@@ -257,6 +265,25 @@ fn modules(workspace: &Workspace, name: &str, programs: &[&str], what: &str) -> 
     let mut command = Command::new("npm");
     command.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&directory);
     quietly("npm ci", &mut command)
+}
+
+/// Clients of SSH that come from PyPI, at these versions.
+const PYTHON: &[&str] = &["paramiko==5.1.0", "asyncssh==2.24.1", "ansible-core==2.19.14"];
+
+/// They are put into a virtual environment in the cache, with Debian's Python.
+pub(crate) fn python(workspace: &Workspace) -> Result<()> {
+    let directory = workspace.cache().join("python");
+    let done = directory.join("installed");
+    if fs::read_to_string(&done).is_ok_and(|versions| versions == PYTHON.join(" ")) {
+        return Ok(());
+    }
+    say(&format!("installing clients of SSH: {}", PYTHON.join(", ")));
+    let mut command = Command::new("/usr/bin/python3");
+    quietly("python3 -m venv", command.args(["-m", "venv", "--clear"]).arg(&directory))?;
+    let mut command = Command::new(directory.join("bin/python3"));
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
+    quietly("pip install", &mut command)?;
+    fs::write(&done, PYTHON.join(" ")).map_err(|e| format!("writing {} failed: {e}", done.display()))
 }
 
 fn there(seen: &str) -> bool {
