@@ -63,7 +63,13 @@ impl Outcome {
     /// Both outputs and the status, for people.
     pub fn shown(&self) -> String {
         let err = String::from_utf8_lossy(&self.err);
-        format!("status {} after {:.1?}\nout: {}\nerr: {}", self.status, self.took, self.text().trim(), err.trim())
+        format!(
+            "status {} after {:.1?}\nout: {}\nerr: {}",
+            self.status,
+            self.took,
+            self.text().trim(),
+            err.trim()
+        )
     }
 }
 

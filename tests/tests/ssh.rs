@@ -75,7 +75,8 @@ fn a_target_that_trusts_sluices_ca_knows_the_person() {
         let said = road.walk(&stage, "ssh -p 2222 $HOST id -un", Duration::from_secs(20))?;
         assert_eq!(said.text(), "deploy\n", "{}\n{}", said.shown(), world.app.since(mark)?);
         let log = world.app.since(mark)?;
-        let accepted = log.lines().find(|line| line.contains("Accepted publickey for deploy")).unwrap_or_default();
+        let accepted =
+            log.lines().find(|line| line.contains("Accepted publickey for deploy")).unwrap_or_default();
         assert!(accepted.contains("-CERT") && accepted.contains(world.people.alice.subject), "{log}");
         Ok(())
     });

@@ -77,16 +77,21 @@ fn c2_c6_what_no_rule_permits_does_not_pass() {
         }
         let said = gate.walk("ssh -o SetEnv=LC_ALL=C.UTF-8 $HOST env")?;
         assert!(said.text().contains("LC_ALL=C.UTF-8"), "{}", said.shown());
-        let said = gate.walk("eval $(ssh-agent) > /dev/null; ssh -A $HOST 'echo ${SSH_AUTH_SOCK:-none}'; kill $SSH_AGENT_PID")?;
+        let said = gate.walk(
+            "eval $(ssh-agent) > /dev/null; ssh -A $HOST 'echo ${SSH_AUTH_SOCK:-none}'; kill $SSH_AGENT_PID",
+        )?;
         assert!(said.text().contains("none"), "{}", said.shown());
         let said = gate.walk("DISPLAY=:7 ssh -Y $HOST 'echo ${DISPLAY:-none}'")?;
         assert!(said.text().contains("none"), "{}", said.shown());
-        for forward in ["-W localhost:22", "-W 10.77.0.2:5432", "-W [fd77::2]:5432", "-J $HOST nobody@10.77.0.2"] {
+        for forward in
+            ["-W localhost:22", "-W 10.77.0.2:5432", "-W [fd77::2]:5432", "-J $HOST nobody@10.77.0.2"]
+        {
             let said = gate.walk(&format!("timeout 10 ssh {forward} $HOST < /dev/null"))?;
             assert!(said.status != 0 && !both(&said).contains("SSH-2.0"), "{forward}: {}", said.shown());
         }
         for listen in ["-R 127.0.0.1:0:localhost:22", "-R /tmp/c6.sock:localhost:22", "-w any:any"] {
-            let said = gate.walk(&format!("timeout 10 ssh -o ExitOnForwardFailure=yes {listen} $HOST true"))?;
+            let said =
+                gate.walk(&format!("timeout 10 ssh -o ExitOnForwardFailure=yes {listen} $HOST true"))?;
             assert!(said.status != 0, "{listen}: {}", said.shown());
         }
         let said = gate.walk("ssh report@$HOST id -un")?;
@@ -144,7 +149,8 @@ fn c4_a_refused_command_in_other_clothes_does_not_run() {
             let said = gate.walk(&format!("timeout 3 ssh -n $HOST \"$(cat {HOME}/line)\""))?;
             assert!(said.status != 0, "{line}: {}", said.shown());
         }
-        let (arrived, told) = (gate.scene.world.app.commands_since(mark)?, gate.scene.world.app.units_since(mark)?);
+        let (arrived, told) =
+            (gate.scene.world.app.commands_since(mark)?, gate.scene.world.app.units_since(mark)?);
         assert!(arrived.is_empty() && told.is_empty(), "{arrived:?} {told:?}");
         Ok(())
     });
@@ -164,7 +170,13 @@ fn c7_p4_a_revocation_ends_a_control_master_and_its_channels() {
         let rules = Path::new(HOME).join("sluice/policy/ssh.cedar");
         let good = fs::read_to_string(&rules)?;
         let begun = Instant::now();
-        fs::write(&rules, good.replace("@id(\"analysts-enter-app\")\npermit(principal in Group::\"analysts\"", "@id(\"analysts-enter-app\")\npermit(principal in Group::\"nobody\""))?;
+        fs::write(
+            &rules,
+            good.replace(
+                "@id(\"analysts-enter-app\")\npermit(principal in Group::\"analysts\"",
+                "@id(\"analysts-enter-app\")\npermit(principal in Group::\"nobody\"",
+            ),
+        )?;
         let said = gate.road.finish(&gate.scene.stage)?;
         let text = both(&said);
         assert!(!text.contains("second") && text.matches("status 255").count() >= 1, "{}", said.shown());
@@ -180,7 +192,12 @@ fn c7_p4_a_revocation_ends_a_control_master_and_its_channels() {
             Duration::from_secs(20),
         )?;
         let said = gate.road.finish(&gate.scene.stage)?;
-        assert!(said.text().contains("status 255"), "{}\n{}", said.shown(), gate.scene.world.app.since(mark)?);
+        assert!(
+            said.text().contains("status 255"),
+            "{}\n{}",
+            said.shown(),
+            gate.scene.world.app.since(mark)?
+        );
         Ok(())
     });
 }
@@ -203,7 +220,8 @@ fn c7_p1_p3_an_approval_serves_one_command_once_and_never_its_own() {
         let mut id = String::new();
         until("bob sees what waits", Duration::from_secs(15), || {
             let listed = bob.run(stage, "sluice approvals --json")?;
-            id = listed.text.split('"').skip_while(|word| *word != "id").nth(2).unwrap_or_default().to_owned();
+            id =
+                listed.text.split('"').skip_while(|word| *word != "id").nth(2).unwrap_or_default().to_owned();
             Ok(!id.is_empty())
         })?;
         let own = gate.scene.alice.run(stage, &format!("sluice approve {id}"))?;
@@ -229,7 +247,9 @@ fn c8_a_forbidden_file_is_closed_by_every_road() {
         let mut gate = Gate::open(room)?;
         let home = gate.scene.world.people.deploy.home.display().to_string();
         let (place, open) = (format!("{home}/closed"), format!("{home}/open"));
-        let made = gate.walk(&format!("ssh $HOST 'mkdir {place} {open}; echo secret > {place}/file; echo plain > {open}/file'"))?;
+        let made = gate.walk(&format!(
+            "ssh $HOST 'mkdir {place} {open}; echo secret > {place}/file; echo plain > {open}/file'"
+        ))?;
         assert_eq!(made.status, 0, "{}", made.shown());
         let rule = format!(
             "@id(\"closed\") @message(\"nobody touches this\")\nforbid(principal, action in [Action::\"file_list\", \
@@ -252,7 +272,9 @@ fn c8_a_forbidden_file_is_closed_by_every_road() {
             format!("chmod 777 {place}/file"),
             format!("copy {place}/file {open}/copied"),
         ] {
-            let said = gate.walk(&format!("printf '{batch}\\n' | sftp -b - $HOST; s=$?; cat got 2> /dev/null; exit $s"))?;
+            let said = gate.walk(&format!(
+                "printf '{batch}\\n' | sftp -b - $HOST; s=$?; cat got 2> /dev/null; exit $s"
+            ))?;
             assert!(said.status != 0 && !said.text().contains("secret"), "{batch}: {}", said.shown());
         }
         for command in [
@@ -281,12 +303,16 @@ fn c9_garbage_and_crowds_disturb_nobody() {
         assert_eq!(gate.walk("ssh $HOST true")?.status, 0);
         let proxies = gate.scene.sluice()?.proxies();
         let listed = |gate: &Gate| -> Result<usize> {
-            let said = gate.scene.sluice()?.tool(&gate.scene.world.room, &["sessions", "--json", "--limit", "1000"])?;
+            let said = gate
+                .scene
+                .sluice()?
+                .tool(&gate.scene.world.room, &["sessions", "--json", "--limit", "1000"])?;
             Ok(said.out.matches("\"id\"").count())
         };
         let (before, memory) = (listed(&gate)?, gate.scene.resident_kb()?);
         let script = gate.scene.script("crowd.py", include_str!("../fixtures/ssh/crowd.py"))?;
-        let mut second = sluice_tests::terminal::Terminal::open(&gate.scene.world, &gate.scene.world.people.carol)?;
+        let mut second =
+            sluice_tests::terminal::Terminal::open(&gate.scene.world, &gate.scene.world.people.carol)?;
         second.type_line(&format!("python3 {script} app.internal"))?;
         second.see("held")?;
         let said = gate.walk("ssh $HOST echo still here")?;
@@ -294,7 +320,11 @@ fn c9_garbage_and_crowds_disturb_nobody() {
         let crowded = gate.scene.resident_kb()?;
         assert!(crowded < memory + 100_000, "memory: {memory} KB, then {crowded} KB");
         second.prompt(&gate.scene.stage)?;
-        assert_eq!(gate.scene.sluice()?.proxies(), proxies, "the proxy is the same process: nothing crashed it");
+        assert_eq!(
+            gate.scene.sluice()?.proxies(),
+            proxies,
+            "the proxy is the same process: nothing crashed it"
+        );
         let after = listed(&gate)?;
         assert!(after <= before + 1, "who did not log in leaves no row: {before}, then {after}");
         Ok(())
@@ -311,7 +341,11 @@ fn c10_a_changed_host_key_of_the_target_is_refused() {
             let mark = gate.scene.world.app.mark()?;
             for port in [22, 2222] {
                 let said = gate.walk(&format!("ssh -p {port} $HOST true"))?;
-                assert!(said.status != 0 && both(&said).contains("host key"), "{kind}, {port}: {}", said.shown());
+                assert!(
+                    said.status != 0 && both(&said).contains("host key"),
+                    "{kind}, {port}: {}",
+                    said.shown()
+                );
             }
             assert_eq!(gate.scene.world.app.logins_since(mark)?, 0, "{kind}");
         }
@@ -357,29 +391,46 @@ fn c12_nobody_goes_on_when_the_recorder_is_full() {
         let recordings = Path::new(HOME).join("lib/recordings");
         // The next proxy starts on a small file system of its own.
         let options = format!("size=24m,mode=700,uid={0},gid={0}", gate.scene.world.people.sluice.uid);
-        let mounted = hear(std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&recordings))?;
+        let mounted = hear(
+            std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+                .arg(&recordings),
+        )?;
         assert!(mounted.ok(), "{}", mounted.all());
         let old = gate.scene.sluice()?.proxies();
         for pid in &old {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid.cast_signed()),
+                nix::sys::signal::Signal::SIGKILL,
+            )?;
         }
         until("another proxy", Duration::from_secs(20), || {
             let sluice = gate.scene.sluice()?;
-            Ok(sluice.proxies().iter().any(|pid| !old.contains(pid)) && sluice.answers(&gate.scene.world.room)?)
+            Ok(sluice.proxies().iter().any(|pid| !old.contains(pid))
+                && sluice.answers(&gate.scene.world.room)?)
         })?;
         gate.road = Road::through_sluice(&gate.scene.world, &gate.scene.stage)?;
         assert_eq!(gate.walk("ssh $HOST true")?.status, 0);
         let mark = gate.scene.world.app.mark()?;
         // A terminal's output is kept whole: this one fills what is left.
-        gate.road.start("ssh -tt $HOST 'while :; do head -c 100000 /dev/urandom | base64; done' < /dev/null", Duration::from_secs(60))?;
-        until("the command has begun", Duration::from_secs(10), || Ok(!gate.scene.world.app.commands_since(mark)?.is_empty()))?;
+        gate.road.start(
+            "ssh -tt $HOST 'while :; do head -c 100000 /dev/urandom | base64; done' < /dev/null",
+            Duration::from_secs(60),
+        )?;
+        until("the command has begun", Duration::from_secs(10), || {
+            Ok(!gate.scene.world.app.commands_since(mark)?.is_empty())
+        })?;
         let said = gate.road.finish(&gate.scene.stage)?;
         assert!(said.status != 0 && said.status != 124 && both(&said).contains("on record"), "{}", {
             let err = String::from_utf8_lossy(&said.err).into_owned();
             format!("status {} after {:.1?}: {err}", said.status, said.took)
         });
         let said = gate.walk("ssh $HOST true")?;
-        assert!(said.status != 0 && both(&said).contains("on record"), "no new session either: {}", said.shown());
+        assert!(
+            said.status != 0 && both(&said).contains("on record"),
+            "no new session either: {}",
+            said.shown()
+        );
         Ok(())
     });
 }

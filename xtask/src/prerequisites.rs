@@ -147,7 +147,12 @@ const ALL: &[Prerequisite] = &[
     debian("git", "/usr/bin/git", Purpose::World, "clones and pushes by ssh"),
     debian("dropbear-bin", "dbclient", Purpose::Conformance, "another client of SSH"),
     debian("putty-tools", "plink", Purpose::Conformance, "another one, and its psftp"),
-    debian("python3-venv", "/usr/share/doc/python3-venv", Purpose::Conformance, "a place for paramiko, asyncssh and ansible"),
+    debian(
+        "python3-venv",
+        "/usr/share/doc/python3-venv",
+        Purpose::Conformance,
+        "a place for paramiko, asyncssh and ansible",
+    ),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 

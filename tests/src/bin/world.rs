@@ -8,7 +8,10 @@ use sluice_tests::enclosure::Room;
 use sluice_tests::{bench, conformance, tour};
 
 #[derive(Parser)]
-#[command(name = "sluice-world", about = "The tour, benchmarks and conformance, in a room of which nothing is left")]
+#[command(
+    name = "sluice-world",
+    about = "The tour, benchmarks and conformance, in a room of which nothing is left"
+)]
 struct Arguments {
     #[command(subcommand)]
     act: Act,

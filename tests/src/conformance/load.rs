@@ -5,7 +5,10 @@ use super::{Case, case};
 /// A stream that is the same on both sides without being sent: AES-CTR over zeros.
 macro_rules! stream {
     ($bytes:literal) => {
-        concat!("openssl enc -aes-128-ctr -nosalt -pass pass:x -pbkdf2 -in /dev/zero 2> /dev/null | head -c ", $bytes)
+        concat!(
+            "openssl enc -aes-128-ctr -nosalt -pass pass:x -pbkdf2 -in /dev/zero 2> /dev/null | head -c ",
+            $bytes
+        )
     };
 }
 

@@ -139,8 +139,10 @@ enum What {
 /// Starts the world, runs the cases, and says whether every one came out as stated.
 pub fn run(room: Room, options: &Options) -> Result<bool> {
     let What::Ssh { only, direct } = &options.what;
-    let cases: Vec<Case> =
-        ssh().into_iter().filter(|case| only.as_ref().is_none_or(|part| case.name.contains(&**part))).collect();
+    let cases: Vec<Case> = ssh()
+        .into_iter()
+        .filter(|case| only.as_ref().is_none_or(|part| case.name.contains(&**part)))
+        .collect();
     if cases.is_empty() {
         return Err(Failure::new("no case has that in its name"));
     }
@@ -230,5 +232,6 @@ fn python(world: &World) -> Result<()> {
     }
     let at = std::path::Path::new(crate::world::HOME).join("python");
     std::fs::create_dir_all(&at)?;
-    crate::command::sh("mount", [std::ffi::OsStr::new("--bind"), installed.as_os_str(), at.as_os_str()]).map(drop)
+    crate::command::sh("mount", [std::ffi::OsStr::new("--bind"), installed.as_os_str(), at.as_os_str()])
+        .map(drop)
 }

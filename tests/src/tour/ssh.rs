@@ -36,7 +36,8 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
 fn in_band(tour: &mut Tour) -> Result<()> {
     let alice = tour.world.people.alice.clone();
     let mut terminal = tour.terminal(&alice)?;
-    tour.stage.say("once on this host: clients know Sluice by a certificate, as they would know the server's key");
+    tour.stage
+        .say("once on this host: clients know Sluice by a certificate, as they would know the server's key");
     terminal.run(&tour.stage, "mkdir -p ~/.ssh && sluice ca --ssh > ~/.ssh/known_hosts")?;
     tour.stage.say("alice has no login yet and types what she always types:");
     let mark = tour.world.app.mark()?;
@@ -51,13 +52,20 @@ fn in_band(tour: &mut Tour) -> Result<()> {
         &["assword", "authenticity", "WARNING"],
     );
     let logins = tour.world.app.logins_since(mark)?;
-    tour.stage.claim("until she has confirmed nothing reaches the server", logins == 0, || format!("{logins} logins"));
+    tour.stage.claim("until she has confirmed nothing reaches the server", logins == 0, || {
+        format!("{logins} logins")
+    });
     tour.world.provider.confirm(&url, &alice)?;
     terminal.type_line("")?;
     terminal.see(PROMPT)?;
     terminal.show(&tour.stage);
     let where_at = remote(tour, &mut terminal, "hostname; id -un")?;
-    tour.claim_text("then she is on the server, as its account `deploy`", &where_at, &["app\n", "deploy"], &["alice"]);
+    tour.claim_text(
+        "then she is on the server, as its account `deploy`",
+        &where_at,
+        &["app\n", "deploy"],
+        &["alice"],
+    );
     let shown = remote(tour, &mut terminal, "cat customers.txt")?;
     tour.claim_text(
         "a file with e-mails and card numbers is masked on her screen",
@@ -88,8 +96,16 @@ fn bound(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
         || format!("status {}: {}", plain.status, plain.text),
     );
     let masked = terminal.run(&tour.stage, "ssh app.internal cat customers.txt | tail -3")?;
-    tour.claim_text("what a command prints is masked as well", &masked.text, &["Lorenz", "***"], &["lorenz@example.com"]);
-    let peer = terminal.run(&tour.stage, "ssh -v app.internal true 2>&1 | grep -E 'Connecting to|Server host certificate'")?;
+    tour.claim_text(
+        "what a command prints is masked as well",
+        &masked.text,
+        &["Lorenz", "***"],
+        &["lorenz@example.com"],
+    );
+    let peer = terminal.run(
+        &tour.stage,
+        "ssh -v app.internal true 2>&1 | grep -E 'Connecting to|Server host certificate'",
+    )?;
     tour.claim_text("the address that she sees is the server's", &peer.text, &[APP], &["127.0.0.1"]);
     Ok(())
 }
@@ -97,11 +113,14 @@ fn bound(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
 fn refused(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
     let mark = tour.world.app.mark()?;
     let said = terminal.run(&tour.stage, "ssh app.internal 'rm -rf /'")?;
-    tour.stage.claim("`rm -rf /` is refused, with the rule's message", {
-        said.status != 0 && said.text.contains("whole file system") && said.text.contains("rule")
-    }, || said.text);
+    tour.stage.claim(
+        "`rm -rf /` is refused, with the rule's message",
+        { said.status != 0 && said.text.contains("whole file system") && said.text.contains("rule") },
+        || said.text,
+    );
     let hidden = terminal.run(&tour.stage, "ssh app.internal 'echo $(true; rm -r -f //)'")?;
-    tour.stage.claim("also in a substitution", hidden.status != 0 && hidden.text.contains("rule"), || hidden.text);
+    tour.stage
+        .claim("also in a substitution", hidden.status != 0 && hidden.text.contains("rule"), || hidden.text);
     let arrived = tour.world.app.commands_since(mark)?;
     tour.stage.claim("neither has reached the server", arrived.is_empty(), || format!("{arrived:?}"));
     Ok(())
@@ -116,11 +135,13 @@ fn held(tour: &mut Tour, terminal: &mut Terminal, bob: &mut Terminal) -> Result<
     let listed = bob.run(&tour.stage, "sluice approvals")?;
     tour.claim_text("bob sees who wants what", &listed.text, &["alice", "systemctl restart db", &id], &[]);
     let early = tour.world.app.units_since(mark)?;
-    tour.stage.claim("until now the service manager was told nothing", early.is_empty(), || format!("{early:?}"));
+    tour.stage
+        .claim("until now the service manager was told nothing", early.is_empty(), || format!("{early:?}"));
     let granted = bob.run(&tour.stage, &format!("sluice approve {id}"))?;
     tour.stage.claim("bob's approval is accepted", granted.status == 0, || granted.text);
     let done = terminal.prompt(&tour.stage)?;
-    tour.stage.claim("the command runs", done.status == 0 && done.text.contains("done: restart db"), || done.text);
+    tour.stage
+        .claim("the command runs", done.status == 0 && done.text.contains("done: restart db"), || done.text);
     let told = tour.world.app.units_since(mark)?;
     tour.stage.claim("exactly once", told == ["deploy: restart db"], || format!("{told:?}"));
 
@@ -129,9 +150,11 @@ fn held(tour: &mut Tour, terminal: &mut Terminal, bob: &mut Terminal) -> Result<
     terminal.interrupt()?;
     let withdrawn = terminal.prompt(&tour.stage)?;
     let told = tour.world.app.units_since(mark)?;
-    tour.stage.claim("asked for again it waits again, and Ctrl-C withdraws it", withdrawn.status != 0 && told.len() == 1, || {
-        format!("{}{told:?}", withdrawn.text)
-    });
+    tour.stage.claim(
+        "asked for again it waits again, and Ctrl-C withdraws it",
+        withdrawn.status != 0 && told.len() == 1,
+        || format!("{}{told:?}", withdrawn.text),
+    );
     Ok(())
 }
 
@@ -142,15 +165,25 @@ fn files(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
     tour.claim_text("scp carries a file there and back unharmed", &copied.text, &["identical"], &[]);
     let old = terminal.run(&tour.stage, &there_and_back.replace("-q", "-O -q"))?;
     tour.claim_text("also by the old protocol", &old.text, &["identical"], &[]);
-    let listed = terminal.run(&tour.stage, "printf 'rename photo picture\\nls -l\\nrm picture\\n' | sftp -b - app.internal")?;
-    tour.stage.claim("sftp renames, lists and removes", listed.status == 0 && listed.text.contains(" picture"), || listed.text);
+    let listed = terminal
+        .run(&tour.stage, "printf 'rename photo picture\\nls -l\\nrm picture\\n' | sftp -b - app.internal")?;
+    tour.stage.claim(
+        "sftp renames, lists and removes",
+        listed.status == 0 && listed.text.contains(" picture"),
+        || listed.text,
+    );
     Ok(())
 }
 
 fn forwards(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
     let said = terminal.run(&tour.stage, "ssh -W db.internal:5432 app.internal")?;
-    tour.stage.claim("a forward past the gate is refused", said.status != 0 && said.text.contains("rule"), || said.text);
-    let said = terminal.run(&tour.stage, "ssh -o ExitOnForwardFailure=yes -R 127.0.0.1:0:localhost:22 app.internal true")?;
+    tour.stage.claim(
+        "a forward past the gate is refused",
+        said.status != 0 && said.text.contains("rule"),
+        || said.text,
+    );
+    let said = terminal
+        .run(&tour.stage, "ssh -o ExitOnForwardFailure=yes -R 127.0.0.1:0:localhost:22 app.internal true")?;
     tour.stage.claim("in the other direction, too", said.status != 0, || said.text);
     Ok(())
 }
@@ -171,7 +204,12 @@ fn watched(tour: &mut Tour, terminal: &mut Terminal, bob: &mut Terminal) -> Resu
     bob.prompt(&tour.stage)?;
     terminal.run(&tour.stage, "exit")?;
     let replay = bob.run(&tour.stage, &format!("sluice replay {id} --color never"))?;
-    tour.claim_text("`sluice replay` shows what was on it", &replay.text, &["watched-42", "Lorenz"], &["lorenz@example.com"]);
+    tour.claim_text(
+        "`sluice replay` shows what was on it",
+        &replay.text,
+        &["watched-42", "Lorenz"],
+        &["lorenz@example.com"],
+    );
 
     tour.stage.say("bob does not like what he sees:");
     terminal.type_line("ssh app.internal")?;
@@ -226,6 +264,8 @@ fn nowhere(tour: &mut Tour) -> Result<()> {
         .map(|(place, _)| place)
         .collect();
     let claim = "the key of the server's account is in no environment, command line, log, recording or file of alice's";
-    tour.stage.claim(claim, found.is_empty() && searched > 10, || format!("searched {searched}, found in {found:?}"));
+    tour.stage.claim(claim, found.is_empty() && searched > 10, || {
+        format!("searched {searched}, found in {found:?}")
+    });
     Ok(())
 }

@@ -188,7 +188,16 @@ fn launch(directory: &Path, outside: &Path, host_keys: &[&Path]) -> Result<Child
     // A name of its own, so that people see on which host they are.
     let start = format!("hostname app && exec /usr/sbin/sshd -D -e -f {}", file.display());
     within(outside, "nsenter")
-        .args([&format!("--net=/run/netns/{APP_NAMESPACE}"), "--", "unshare", "--uts", "--", "sh", "-c", &start])
+        .args([
+            &format!("--net=/run/netns/{APP_NAMESPACE}"),
+            "--",
+            "unshare",
+            "--uts",
+            "--",
+            "sh",
+            "-c",
+            &start,
+        ])
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LANG", "C.UTF-8")
