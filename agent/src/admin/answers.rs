@@ -84,7 +84,7 @@ fn targets(house: &House, caller: &Caller) -> Response {
     let places = house.link.destinations();
     let target = |target: &Arc<sluice_config::Target>| admin::Target {
         name: target.name.clone(),
-        protocol: "postgres".to_owned(),
+        protocol: target.protocol().name().to_owned(),
         hosts: target.hosts.iter().map(ToString::to_string).collect(),
         ports: target.ports.iter().map(|port| u32::from(*port)).collect(),
         access: access(house, caller, &target.name),
@@ -294,7 +294,8 @@ async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answ
             format!("there are: {}", known.join(", ")),
         )
     })?;
-    let only = target.databases.as_ref().and_then(|all| all.first()).map_or("", String::as_str);
+    let databases = target.postgres().and_then(|postgres| postgres.databases.as_ref());
+    let only = databases.and_then(|all| all.first()).map_or("", String::as_str);
     let database = if asked.database.is_empty() { only } else { &asked.database };
     let catalogue = house.postgres.known_catalogue(target, database).await.ok_or_else(|| {
         error(

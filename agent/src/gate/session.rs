@@ -11,6 +11,7 @@ use sluice_policy::{
 };
 
 use super::approvals::{Request, State, Waiting};
+use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
 use crate::audit;
 use crate::identity::Verified;
@@ -92,6 +93,7 @@ pub struct GatedSession {
     registered: Arc<Registered>,
     known: Mutex<Arc<Known>>,
     cache: Mutex<Cache>,
+    presence: Option<Presence>,
 }
 
 impl GatedSession {
@@ -99,7 +101,21 @@ impl GatedSession {
         let current = gate.current();
         let known =
             Known { generation: current.generation, subject: current.policy.subject(&registered.principal) };
-        Self { gate, key, registered, known: Mutex::new(Arc::new(known)), cache: Mutex::default() }
+        let known = Mutex::new(Arc::new(known));
+        Self { gate, key, registered, known, cache: Mutex::default(), presence: None }
+    }
+
+    /// Somebody of each of these groups has to be present.
+    pub(super) fn demand(&mut self, groups: &[String]) {
+        if !groups.is_empty() {
+            self.presence = Some(self.gate.moderation().demand(self.id(), self.principal(), groups));
+        }
+    }
+
+    /// Whether the moderators whom the permit demands are there; `None` where it demands none. Nothing passes, in
+    /// either direction, while they are not.
+    pub fn presence(&self) -> Option<Presence> {
+        self.presence.clone()
     }
 
     /// The session's id.
@@ -183,7 +199,7 @@ impl GatedSession {
         let facts = &self.registered.facts;
         let current = self.gate.current();
         let known = self.known(&current);
-        current.policy.may(&known.subject, &connect_ask(&facts.target.name, &facts.database), &self.context())
+        current.policy.may(&known.subject, &connect_ask(facts), &self.context())
     }
 
     fn context(&self) -> Context {
@@ -248,6 +264,7 @@ impl GatedSession {
             session: facts.session.clone(),
             target: facts.target.name.clone(),
             database: facts.database.clone(),
+            place: super::place(facts),
             action: operation.kind.to_owned(),
             text: operation.text.clone(),
             parameters: operation.parameters.clone(),
@@ -399,6 +416,9 @@ pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
     match obligations {
         Obligations { reason: true, .. } => Some("a reason (@reason)"),
         Obligations { mfa_s: Some(_), .. } => Some("a second factor (@mfa)"),
+        Obligations { moderators, .. } if !moderators.is_empty() => {
+            Some("a moderator (@moderator), which nothing here can wait for")
+        }
         _ => None,
     }
 }
@@ -420,7 +440,7 @@ pub(super) fn unmet_session(facts: &SessionFacts, rules: Vec<String>, what: &str
 }
 
 fn needs_nobody(obligations: &Obligations) -> bool {
-    obligations.approvals.is_empty()
+    obligations.approvals.is_empty() && obligations.moderators.is_empty()
 }
 
 fn refusal(operation: &Operation, rules: &[String], message: String, hint: &str) -> Refusal {
@@ -449,7 +469,7 @@ fn digest(facts: &SessionFacts, who: &Principal, operation: &Operation) -> Strin
     add(&who.subject);
     add(&facts.session);
     add(&facts.target.name);
-    add(&facts.target.upstream.user);
+    add(facts.target.user());
     add(&facts.database);
     add(operation.kind);
     add(&operation.text);
@@ -467,7 +487,9 @@ fn resource_kind(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Host => "host",
         ResourceKind::Target => "target",
+        ResourceKind::Account => "account",
         ResourceKind::Database => "database",
+        ResourceKind::Account => "account",
         ResourceKind::Schema => "schema",
         ResourceKind::Table => "table",
         ResourceKind::Column => "column",

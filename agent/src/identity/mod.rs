@@ -39,6 +39,14 @@ impl<T> Deref for Verified<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> Verified<T> {
+    /// Without any proof.
+    pub(crate) fn for_test(value: T) -> Self {
+        Self(value)
+    }
+}
+
 impl Verified<Principal> {
     /// The principal without the proof: for records and comparisons.
     pub fn to_owned_principal(&self) -> Principal {
