@@ -115,7 +115,7 @@ fn refused(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
     let said = terminal.run(&tour.stage, "ssh app.internal 'rm -rf /'")?;
     tour.stage.claim(
         "`rm -rf /` is refused, with the rule's message",
-        { said.status != 0 && said.text.contains("whole file system") && said.text.contains("rule") },
+        said.status != 0 && said.text.contains("whole file system") && said.text.contains("rule"),
         || said.text,
     );
     let hidden = terminal.run(&tour.stage, "ssh app.internal 'echo $(true; rm -r -f //)'")?;
