@@ -28,9 +28,26 @@ pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request
         Request::Explain(explain) => self::explain(house, caller, &explain).await,
         Request::Reload(_) => reload(house, caller),
         // a certificate is no secret: whoever connects gets to see it
-        Request::Ca(_) => Ok(Response::Ca(admin::CaCertificate { pem: house.authority.certificate_pem() })),
+        Request::Ca(asked) => ca(house, &asked),
         _ => Err(error("invalid", "this is no question of its own", "")),
     }
+}
+
+fn ca(house: &House, asked: &admin::Ca) -> Answer {
+    let settings = house.settings.load();
+    let pem = match asked.kind.as_str() {
+        "" => house.authority.certificate_pem(),
+        "ssh" => {
+            let line = house.ssh_authority.known_hosts_line(settings.targets.iter().map(Arc::as_ref));
+            if line.is_empty() {
+                return Err(error("not_found", "no target speaks SSH", "`sluice targets` lists them"));
+            }
+            line
+        }
+        "ssh-user" => house.ssh_authority.user_ca_line(),
+        _ => return Err(error("invalid", "there is no CA of this kind", "")),
+    };
+    Ok(Response::Ca(admin::CaCertificate { pem }))
 }
 
 async fn status(house: &House) -> Answer {

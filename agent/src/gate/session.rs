@@ -489,7 +489,6 @@ fn resource_kind(kind: ResourceKind) -> &'static str {
         ResourceKind::Target => "target",
         ResourceKind::Account => "account",
         ResourceKind::Database => "database",
-        ResourceKind::Account => "account",
         ResourceKind::Schema => "schema",
         ResourceKind::Table => "table",
         ResourceKind::Column => "column",

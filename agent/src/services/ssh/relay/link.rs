@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use russh::client;
-use russh::server;
+use russh::{Disconnect, client, server};
 use sluice_protocol::ssh::ask::Place;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -192,10 +191,10 @@ impl Link {
         let lines = vec![format!("session ended: {why}")];
         self.tape.said(0, "FATAL", &lines).await;
         self.tell_all(&lines).await;
-        let reason = russh::Disconnect::ByApplication;
-        let said = self.client.disconnect(reason, format!("session ended: {why}"), String::new());
+        let words = format!("session ended: {why}");
+        let said = self.client.disconnect(Disconnect::ByApplication, words, String::new());
         let _ = timeout(LAST_WORDS, said).await;
-        let _ = timeout(LAST_WORDS, self.target.disconnect(reason, "the session has ended", "")).await;
+        self.leave_target().await;
         tokio::time::sleep(LAST_WORDS).await;
     }
 
@@ -205,17 +204,19 @@ impl Link {
         let told = self.ending.borrow().clone();
         let reason = told.unwrap_or_else(|| "the client closed the connection".to_owned());
         self.end(reason.clone());
-        let _ = timeout(
-            LAST_WORDS,
-            self.target.disconnect(russh::Disconnect::ByApplication, "the session has ended", ""),
-        )
-        .await;
+        self.leave_target().await;
         self.tape.close(&reason).await;
         let (facts, who) = (self.gated.facts(), self.gated.principal());
         tracing::info!(session = facts.session, who = who.name, reason, "session ended");
         if let Err(error) = self.house.audit.record_now(&audit::session_closed(facts, who, &reason)) {
             tracing::error!(%error, "audit");
         }
+    }
+
+    async fn leave_target(&self) {
+        let said = self.target.disconnect(Disconnect::ByApplication, "the session has ended", "");
+        // it may have gone before
+        let _ = timeout(LAST_WORDS, said).await;
     }
 
     pub(super) fn is_full(&self) -> bool {
