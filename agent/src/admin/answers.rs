@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Caller, Wire, error};
 use crate::app::House;
 use crate::audit;
+use crate::gate::Gate;
 use crate::gate::approvals::DecideError;
 use crate::recorder::{Filter, RecorderError};
 
@@ -27,9 +28,26 @@ pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request
         Request::Explain(explain) => self::explain(house, caller, &explain).await,
         Request::Reload(_) => reload(house, caller),
         // a certificate is no secret: whoever connects gets to see it
-        Request::Ca(_) => Ok(Response::Ca(admin::CaCertificate { pem: house.authority.certificate_pem() })),
+        Request::Ca(asked) => ca(house, &asked),
         _ => Err(error("invalid", "this is no question of its own", "")),
     }
+}
+
+fn ca(house: &House, asked: &admin::Ca) -> Answer {
+    let settings = house.settings.load();
+    let pem = match asked.kind.as_str() {
+        "" => house.authority.certificate_pem(),
+        "ssh" => {
+            let line = house.ssh_authority.known_hosts_line(settings.targets.iter().map(Arc::as_ref));
+            if line.is_empty() {
+                return Err(error("not_found", "no target speaks SSH", "`sluice targets` lists them"));
+            }
+            line
+        }
+        "ssh-user" => house.ssh_authority.user_ca_line(),
+        _ => return Err(error("invalid", "there is no CA of this kind", "")),
+    };
+    Ok(Response::Ca(admin::CaCertificate { pem }))
 }
 
 async fn status(house: &House) -> Answer {
@@ -84,7 +102,7 @@ fn targets(house: &House, caller: &Caller) -> Response {
     let places = house.link.destinations();
     let target = |target: &Arc<sluice_config::Target>| admin::Target {
         name: target.name.clone(),
-        protocol: "postgres".to_owned(),
+        protocol: target.protocol().name().to_owned(),
         hosts: target.hosts.iter().map(ToString::to_string).collect(),
         ports: target.ports.iter().map(|port| u32::from(*port)).collect(),
         access: access(house, caller, &target.name),
@@ -102,10 +120,16 @@ fn access(house: &House, caller: &Caller, target: &str) -> String {
 }
 
 /// May he look at what others did?
-fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
+pub(super) fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
     let login = caller.logged_in()?;
     match house.gate.may_on_host(login.principal(), action, &caller.context()) {
-        Decision::Permit(_) => Ok(()),
+        Decision::Permit(permission) => match Gate::unmet_on_host(&permission.obligations, "") {
+            None => Ok(()),
+            Some(what) => {
+                let text = format!("the permit demands {what} (rule {})", permission.rules.join(", "));
+                Err(error("refused", text, "tell whoever keeps the policy of this host"))
+            }
+        },
         Decision::Refuse(refusal) => Err(error(
             "refused",
             format!("{} (rule {})", refusal.message, refusal.rules.join(", ")),
@@ -125,8 +149,16 @@ fn sessions(house: &House, caller: &Caller, asked: admin::Sessions) -> Answer {
         limit: if all { limit } else { 0 },
     };
     let mut sessions = house.recorder.list(&filter).map_err(|e| failed(&e))?;
+    let moderation = house.gate.moderation();
+    for session in sessions.iter_mut().filter(|s| s.ended_us == 0) {
+        session.moderation = moderation.standing(&session.id).map(|s| s.to_string()).unwrap_or_default();
+    }
     if !all {
-        sessions.retain(|session| is_own(session.principal.as_ref(), &own));
+        let login = caller.logged_in()?.principal();
+        sessions.retain(|session| {
+            let waits_for_him = session.ended_us == 0 && moderation.may_join(&session.id, login).is_ok();
+            is_own(session.principal.as_ref(), &own) || waits_for_him
+        });
         if limit > 0 {
             sessions.truncate(limit);
         }
@@ -138,7 +170,7 @@ fn is_own(of: Option<&sluice_api::common::Principal>, own: &Principal) -> bool {
     of.is_some_and(|p| p.subject == own.subject && p.issuer == own.issuer)
 }
 
-fn failed(why: &RecorderError) -> admin::Error {
+pub(super) fn failed(why: &RecorderError) -> admin::Error {
     let mut text = why.to_string();
     let mut cause = std::error::Error::source(why);
     while let Some(inner) = cause {
@@ -294,7 +326,8 @@ async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answ
             format!("there are: {}", known.join(", ")),
         )
     })?;
-    let only = target.databases.as_ref().and_then(|all| all.first()).map_or("", String::as_str);
+    let databases = target.postgres().and_then(|postgres| postgres.databases.as_ref());
+    let only = databases.and_then(|all| all.first()).map_or("", String::as_str);
     let database = if asked.database.is_empty() { only } else { &asked.database };
     let catalogue = house.postgres.known_catalogue(target, database).await.ok_or_else(|| {
         error(
@@ -353,7 +386,7 @@ async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answ
 
 fn rank(decision: &Decision) -> usize {
     match decision {
-        Decision::Permit(permission) if permission.obligations.approvals.is_empty() => 0,
+        Decision::Permit(permission) if permission.obligations.approvals.is_empty() && permission.obligations.moderators.is_empty() => 0,
         Decision::Permit(_) => 1,
         Decision::Refuse(_) => 2,
     }
@@ -370,6 +403,7 @@ fn obligations(of: &Obligations) -> Vec<String> {
     }
     list.extend(of.max_rows.map(|rows| format!("at most {rows} rows")));
     list.extend(of.mfa_s.map(|seconds| format!("a second factor within {seconds} s")));
+    list.extend(of.moderators.iter().map(|group| format!("somebody of {group} who is present")));
     list.extend(of.notify.iter().map(|who| format!("notifies {who}")));
     list
 }

@@ -5,6 +5,7 @@
 //! login is refused without one; one user's connections can't keep others out.
 
 mod answers;
+mod live;
 mod login;
 
 use std::collections::HashMap;
@@ -149,6 +150,8 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Whoami(_) => login::whoami(&caller),
             request::Request::Replay(replay) => answers::replay(house, &caller, &replay, &mut wire).await?,
             request::Request::Events(events) => answers::events(house, &caller, &events, &mut wire).await?,
+            request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
+            request::Request::Kill(kill) => live::kill(house, &caller, &kill),
             other => answers::answer(house, &caller, other).await,
         };
         match outcome {

@@ -155,7 +155,24 @@ pub fn upstream_failed(target: &str, why: &str) -> Event {
     event("upstream", "failed", "error", json!({"target": target, "why": why}))
 }
 
+/// The host key of a target is not the one that is known: somebody may be in between.
+pub fn host_key_alarm(target: &str, why: &str) -> Event {
+    event("upstream", "host_key", "critical", json!({"target": target, "why": why}))
+}
+
 /// Somebody read what others did.
 pub fn looked_at(what: &str, which: &str, who: &Principal) -> Event {
     event("session", what, "notice", json!({"actor": person(who), "which": which}))
+}
+
+/// Somebody came to a session that must not go on alone, or left it.
+pub fn moderation(what: &str, session: &str, who: &Principal, groups: &str) -> Event {
+    event("session", what, "notice", json!({"actor": person(who), "session": session, "groups": groups}))
+}
+
+/// Somebody is about to end another's session, or his own.
+pub fn session_killed(session: &str, who: &Principal, of: Option<&Principal>, reason: &str) -> Event {
+    let fields =
+        json!({"actor": person(who), "session": session, "of": of.map(person), "reason": cut(reason)});
+    event("session", "killed", "notice", fields)
 }

@@ -91,6 +91,9 @@ impl Screen {
             Entry::Message(message) => {
                 format!("{since}     {}: {}\n", safe(&message.severity), safe_lines(&message.text))
             }
+            Entry::Terminal(terminal) => terminal_text(&since, terminal),
+            Entry::File(file) => file_text(&since, file),
+            Entry::Moderation(moderation) => moderation_text(&since, moderation),
             Entry::Closed(closed) => format!(
                 "{since} {HEAD}closed{HEAD:#}: {} ({} operations, {} bytes to the client)\n",
                 safe(&closed.reason),
@@ -205,6 +208,34 @@ fn operation_text(since: &str, operation: &record::Operation) -> String {
     }
     out.push('\n');
     out
+}
+
+fn terminal_text(since: &str, terminal: &record::Terminal) -> String {
+    let term = if terminal.term.is_empty() { String::new() } else { format!(" ({})", safe(&terminal.term)) };
+    format!("{since}     {DIM}terminal {} × {}{term}{DIM:#}\n", terminal.columns, terminal.rows)
+}
+
+fn file_text(since: &str, file: &record::File) -> String {
+    let style = if file.failed { BAD } else { GOOD };
+    let mut out = format!("{since}   {style}{}{style:#} {}", safe(&file.action), safe(&file.path));
+    if !file.to.is_empty() {
+        let _ = write!(out, " → {}", safe(&file.to));
+    }
+    if !file.sha256.is_empty() || file.size > 0 {
+        let way = if file.upstream { "to the target" } else { "to the client" };
+        let _ = write!(out, " {DIM}({} bytes {way}, SHA-256 {}){DIM:#}", file.size, safe(&file.sha256));
+    }
+    if !file.message.is_empty() {
+        let _ = write!(out, ": {}", safe(&file.message));
+    }
+    out.push('\n');
+    out
+}
+
+fn moderation_text(since: &str, moderation: &record::Moderation) -> String {
+    let by = moderation.by.as_ref().map(|p| format!(" {}", safe(&person(Some(p))))).unwrap_or_default();
+    let (state, group) = (safe(&moderation.state), safe(&moderation.group));
+    format!("{since}   {WARN}moderator {state}{WARN:#}:{by} {DIM}(group {group}){DIM:#}\n")
 }
 
 fn completed_text(since: &str, completed: &record::Completed) -> String {

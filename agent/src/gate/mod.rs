@@ -6,6 +6,7 @@
 //! made here alone; no operation of a session that has ended is permitted.
 
 pub mod approvals;
+pub mod moderation;
 mod session;
 mod standing;
 
@@ -16,10 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use sluice_config::Target;
+use sluice_config::{Protocol, Target};
 use sluice_policy::{
-    Ask, Context, Decision, Explanation, Operation, Policy, Principal, Refusal, Resource, ResourceKind,
-    Subject,
+    Ask, Context, Decision, Explanation, Obligations, Operation, Permission, Policy, Principal, Refusal,
+    Resource, ResourceKind, Subject,
 };
 use tokio::sync::watch;
 
@@ -27,6 +28,7 @@ use crate::audit::Audit;
 use crate::identity::Verified;
 
 pub use approvals::Approvals;
+pub use moderation::{Moderating, Moderation, Presence, Standing};
 pub use session::{GatedSession, Held, Outcome, Permit};
 pub use standing::Standing;
 
@@ -45,7 +47,7 @@ pub struct SessionFacts {
     pub target: Arc<Target>,
     /// The very address that the client asked for.
     pub address: SocketAddr,
-    /// Database, or whatever the protocol has in its place; empty where it has none.
+    /// Database, or what the protocol has in its place: the account of SSH. Empty where it has none.
     pub database: String,
     /// What policies may look at.
     pub context: Context,
@@ -56,6 +58,7 @@ pub struct SessionFacts {
 pub struct ConnectPermit {
     target: Arc<Target>,
     address: SocketAddr,
+    account: String,
 }
 
 impl ConnectPermit {
@@ -67,6 +70,11 @@ impl ConnectPermit {
     /// Where to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// As whom, where one may choose: the account of an SSH target, the database of another.
+    pub fn account(&self) -> &str {
+        &self.account
     }
 }
 
@@ -109,6 +117,7 @@ pub struct Gate {
     sessions: Mutex<HashMap<u64, Arc<Registered>>>,
     next: AtomicU64,
     approvals: Arc<Approvals>,
+    moderation: Arc<Moderation>,
     audit: Arc<Audit>,
 }
 
@@ -120,11 +129,12 @@ impl Gate {
             sessions: Mutex::default(),
             next: AtomicU64::new(1),
             approvals: Arc::default(),
+            moderation: Arc::default(),
             audit,
         })
     }
 
-    /// Opens a session, or refuses it.
+    /// Opens a session, or refuses it; also where its permit demands a moderator, whom the service can't wait for.
     ///
     /// # Errors
     /// The refusal with its rule.
@@ -133,20 +143,73 @@ impl Gate {
         principal: &Verified<Principal>,
         facts: SessionFacts,
     ) -> Result<(GatedSession, ConnectPermit), Refusal> {
-        let permit = ConnectPermit { target: Arc::clone(&facts.target), address: facts.address };
+        self.admit(principal, facts, false)
+    }
+
+    /// The same for a service that lets nothing pass while [`GatedSession::presence`] is not complete.
+    ///
+    /// # Errors
+    /// The refusal with its rule.
+    pub fn open_moderated(
+        self: &Arc<Self>,
+        principal: &Verified<Principal>,
+        facts: SessionFacts,
+    ) -> Result<(GatedSession, ConnectPermit), Refusal> {
+        self.admit(principal, facts, true)
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        principal: &Verified<Principal>,
+        facts: SessionFacts,
+        can_pause: bool,
+    ) -> Result<(GatedSession, ConnectPermit), Refusal> {
+        let permit = ConnectPermit {
+            target: Arc::clone(&facts.target),
+            address: facts.address,
+            account: facts.database.clone(),
+        };
         // registered first: a policy that comes while this one is judged finds the session
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let (end, _) = watch::channel(None);
         let registered = Arc::new(Registered { facts, principal: principal.clone(), end });
         self.sessions.lock().insert(key, Arc::clone(&registered));
-        let session = GatedSession::new(Arc::clone(self), key, registered);
+        let mut session = GatedSession::new(Arc::clone(self), key, registered);
         match session.may_connect() {
-            Decision::Permit(permission) => match session::unmet_by_session(&permission.obligations) {
-                Some(what) => Err(session::unmet_session(session.facts(), permission.rules, what)),
-                None => Ok((session, permit)),
-            },
+            Decision::Permit(Permission { rules, mut obligations, .. }) => {
+                if can_pause {
+                    session.demand(&std::mem::take(&mut obligations.moderators));
+                }
+                match session::unmet_by_session(&obligations) {
+                    Some(what) => Err(session::unmet_session(session.facts(), rules, what)),
+                    None => Ok((session, permit)),
+                }
+            }
             Decision::Refuse(refusal) => Err(refusal),
         }
+    }
+
+    /// Somebody becomes a moderator of a session, as long as the answer lives.
+    ///
+    /// # Errors
+    /// [`moderation::JoinError`].
+    pub fn moderate(
+        &self,
+        session: &str,
+        by: &Verified<Principal>,
+    ) -> Result<Moderating, moderation::JoinError> {
+        self.moderation.join(session, by, &self.audit)
+    }
+
+    /// Who is present in sessions that must not go on alone.
+    pub fn moderation(&self) -> &Arc<Moderation> {
+        &self.moderation
+    }
+
+    /// Whose session this is; `None` for one that has ended.
+    pub fn person_of(&self, session: &str) -> Option<Principal> {
+        let sessions = self.sessions.lock();
+        sessions.values().find(|s| s.facts.session == session).map(|s| s.principal.to_owned_principal())
     }
 
     /// What would be said to an operation, without a session: for `sluice explain` and `sluice targets`.
@@ -164,11 +227,20 @@ impl Gate {
     /// May this person open this target?
     pub fn may_connect(&self, principal: &Principal, target: &str, context: &Context) -> Decision {
         let current = self.current.load();
-        let ask = connect_ask(target, "");
+        let ask = Ask { action: "connect", resource: whole(target) };
         current.policy.may(&current.policy.subject(principal), &ask, context)
     }
 
-    /// May this person do something on the host itself (`replay`, `events`)?
+    /// What a permit on the host demands that nothing here can meet; a reason is none of it where one was given.
+    pub fn unmet_on_host(obligations: &Obligations, reason: &str) -> Option<&'static str> {
+        let given = obligations.reason && !reason.trim().is_empty();
+        session::unmet_by_session(&Obligations {
+            reason: obligations.reason && !given,
+            ..obligations.clone()
+        })
+    }
+
+    /// May this person do something on the host itself (`replay`, `events`, `kill`)?
     pub fn may_on_host(&self, principal: &Principal, action: &'static str, context: &Context) -> Decision {
         let current = self.current.load();
         let ask = Ask { action, resource: host() };
@@ -183,7 +255,7 @@ impl Gate {
         context: &Context,
     ) -> Decision {
         let current = self.current.load();
-        let resource = place(&request.target, &request.database);
+        let resource = request.place.clone();
         current.policy.may(&current.policy.subject(principal), &Ask { action: "approve", resource }, context)
     }
 
@@ -200,10 +272,20 @@ impl Gate {
         let current = self.current.load();
         for session in open {
             let subject = current.policy.subject(&session.principal);
-            let ask = connect_ask(&session.facts.target.name, &session.facts.database);
-            if let Decision::Refuse(refusal) = current.policy.may(&subject, &ask, &session.facts.context) {
-                session.end.send_replace(Some(EndReason::PolicyChanged(refusal.rules.join(", "))));
-            }
+            let ask = connect_ask(&session.facts);
+            let rules = match current.policy.may(&subject, &ask, &session.facts.context) {
+                Decision::Refuse(refusal) => refusal.rules,
+                // one that may no longer be alone, and is
+                Decision::Permit(permission)
+                    if !self
+                        .moderation
+                        .covers(&session.facts.session, &permission.obligations.moderators) =>
+                {
+                    permission.rules
+                }
+                Decision::Permit(_) => continue,
+            };
+            session.end.send_replace(Some(EndReason::PolicyChanged(rules.join(", "))));
         }
         generation
     }
@@ -247,7 +329,9 @@ impl Gate {
     }
 
     fn release(&self, key: u64) {
-        self.sessions.lock().remove(&key);
+        if let Some(session) = self.sessions.lock().remove(&key) {
+            self.moderation.release(&session.facts.session);
+        }
     }
 }
 
@@ -255,17 +339,23 @@ fn host() -> Resource {
     Resource { kind: ResourceKind::Host, path: vec!["localhost".into()], class: None }
 }
 
-/// The database where there is one, else the target.
-fn place(target: &str, database: &str) -> Resource {
-    if database.is_empty() {
-        Resource { kind: ResourceKind::Target, path: vec![target.into()], class: None }
-    } else {
-        Resource { kind: ResourceKind::Database, path: vec![target.into(), database.into()], class: None }
-    }
+fn whole(target: &str) -> Resource {
+    Resource::new(ResourceKind::Target, [target])
 }
 
-pub(crate) fn connect_ask(target: &str, database: &str) -> Ask {
-    Ask { action: "connect", resource: place(target, database) }
+/// What a session is opened in: the database or the account where there is one, else the target.
+pub(crate) fn place(facts: &SessionFacts) -> Resource {
+    let (target, within) = (facts.target.name.as_str(), facts.database.as_str());
+    let kind = match facts.target.protocol() {
+        _ if within.is_empty() => return whole(target),
+        Protocol::Postgres => ResourceKind::Database,
+        Protocol::Ssh => ResourceKind::Account,
+    };
+    Resource::new(kind, [target, within])
+}
+
+pub(crate) fn connect_ask(facts: &SessionFacts) -> Ask {
+    Ask { action: "connect", resource: place(facts) }
 }
 
 /// Wall clock, microseconds since 1970.

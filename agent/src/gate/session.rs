@@ -11,6 +11,7 @@ use sluice_policy::{
 };
 
 use super::approvals::{Request, State, Waiting};
+use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
 use crate::audit;
 use crate::identity::Verified;
@@ -96,6 +97,7 @@ pub struct GatedSession {
     registered: Arc<Registered>,
     known: Mutex<Arc<Known>>,
     cache: Mutex<Cache>,
+    presence: Option<Presence>,
 }
 
 impl GatedSession {
@@ -103,7 +105,21 @@ impl GatedSession {
         let current = gate.current();
         let known =
             Known { generation: current.generation, subject: current.policy.subject(&registered.principal) };
-        Self { gate, key, registered, known: Mutex::new(Arc::new(known)), cache: Mutex::default() }
+        let known = Mutex::new(Arc::new(known));
+        Self { gate, key, registered, known, cache: Mutex::default(), presence: None }
+    }
+
+    /// Somebody of each of these groups has to be present.
+    pub(super) fn demand(&mut self, groups: &[String]) {
+        if !groups.is_empty() {
+            self.presence = Some(self.gate.moderation().demand(self.id(), self.principal(), groups));
+        }
+    }
+
+    /// Whether the moderators whom the permit demands are there; `None` where it demands none. Nothing passes, in
+    /// either direction, while they are not.
+    pub fn presence(&self) -> Option<Presence> {
+        self.presence.clone()
     }
 
     /// The session's id.
@@ -192,7 +208,7 @@ impl GatedSession {
         let facts = &self.registered.facts;
         let current = self.gate.current();
         let known = self.known(&current);
-        current.policy.may(&known.subject, &connect_ask(&facts.target.name, &facts.database), &self.context())
+        current.policy.may(&known.subject, &connect_ask(facts), &self.context())
     }
 
     fn context(&self) -> Context {
@@ -260,6 +276,7 @@ impl GatedSession {
             session: facts.session.clone(),
             target: facts.target.name.clone(),
             database: facts.database.clone(),
+            place: super::place(facts),
             action: operation.kind.to_owned(),
             text: operation.text.clone(),
             parameters: operation.parameters.clone(),
@@ -412,6 +429,9 @@ pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
     match obligations {
         Obligations { reason: true, .. } => Some("a reason (@reason)"),
         Obligations { mfa_s: Some(_), .. } => Some("a second factor (@mfa)"),
+        Obligations { moderators, .. } if !moderators.is_empty() => {
+            Some("a moderator (@moderator), which nothing here can wait for")
+        }
         _ => None,
     }
 }
@@ -433,7 +453,7 @@ pub(super) fn unmet_session(facts: &SessionFacts, rules: Vec<String>, what: &str
 }
 
 fn needs_nobody(obligations: &Obligations) -> bool {
-    obligations.approvals.is_empty()
+    obligations.approvals.is_empty() && obligations.moderators.is_empty()
 }
 
 fn refusal(operation: &Operation, rules: &[String], message: String, hint: &str) -> Refusal {
@@ -462,7 +482,7 @@ fn digest(facts: &SessionFacts, who: &Principal, operation: &Operation) -> Strin
     add(&who.subject);
     add(&facts.session);
     add(&facts.target.name);
-    add(&facts.target.upstream.user);
+    add(facts.target.user());
     add(&facts.database);
     add(operation.kind);
     add(&operation.text);
@@ -480,6 +500,7 @@ fn resource_kind(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Host => "host",
         ResourceKind::Target => "target",
+        ResourceKind::Account => "account",
         ResourceKind::Database => "database",
         ResourceKind::Schema => "schema",
         ResourceKind::Table => "table",

@@ -39,6 +39,14 @@ impl<T> Deref for Verified<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> Verified<T> {
+    /// Without any proof.
+    pub(crate) fn for_test(value: T) -> Self {
+        Self(value)
+    }
+}
+
 impl Verified<Principal> {
     /// For tests of other rooms, which have no provider.
     #[cfg(test)]

@@ -17,6 +17,7 @@ struct Statement {
     operation: u64,
     rows: u64,
     bytes: u64,
+    typed: u64,
     over: Option<Box<Over>>,
 }
 
@@ -48,7 +49,7 @@ impl Statements {
             }
             self.current = next;
         }
-        self.current.get_or_insert(Statement { operation, rows: 0, bytes: 0, over: None })
+        self.current.get_or_insert(Statement { operation, rows: 0, bytes: 0, typed: 0, over: None })
     }
 
     /// How many bytes and rows of `bytes`, which are whole rows, are kept; the others have been digested.
@@ -84,6 +85,16 @@ impl Statements {
         kept
     }
 
+    /// Bytes of a terminal's output, which is kept whole.
+    pub(super) fn screen(&mut self, operation: u64, bytes: u64) {
+        self.at(operation).bytes += bytes;
+    }
+
+    /// Keystrokes, which are not kept at all.
+    pub(super) fn typed(&mut self, operation: u64, bytes: u64) {
+        self.at(operation).typed += bytes;
+    }
+
     /// The operation is done: what was counted goes into `completed`.
     pub(super) fn finish(&mut self, completed: &mut record::Completed) {
         let operation = completed.operation;
@@ -95,6 +106,7 @@ impl Statements {
             },
         };
         (completed.rows, completed.bytes) = (statement.rows, statement.bytes);
+        completed.bytes_typed = statement.typed;
         if let Some(over) = statement.over {
             (completed.rows_digested, completed.bytes_digested) = (over.rows, over.bytes);
             completed.digest_sha256 = hex::encode(over.digest.finish());

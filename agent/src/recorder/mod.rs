@@ -56,7 +56,7 @@ pub use index::Filter;
 pub use keys::read_public_key;
 pub use recovery::Finding;
 pub use released::{Recorded, Released};
-pub use replay::{Entries, Rows, Value};
+pub use replay::{Entries, Following, Rows, Value};
 pub use session::SessionRecording;
 pub use shared::Health;
 use shared::Shared;
@@ -120,6 +120,19 @@ impl Recorder {
     /// [`RecorderError::NotFound`], or when the file can't be read or is none.
     pub fn read(&self, id: &Uuid) -> Result<Entries, RecorderError> {
         Entries::open(&self.path(id), id)
+    }
+
+    /// Entries of a live session as they come, from its first on.
+    ///
+    /// # Errors
+    /// [`RecorderError::NotFound`] where this process does not record it now, or when the file can't be read.
+    pub fn follow(&self, id: &Uuid) -> Result<Following, RecorderError> {
+        Following::open(&self.shared, &self.path(id), id)
+    }
+
+    /// What is known of a live session.
+    pub fn summary(&self, id: &Uuid) -> Option<SessionSummary> {
+        self.shared.live.lock().get(id).map(|live| live.summary.lock().clone())
     }
 
     /// The key that the seals of this host are verified by.

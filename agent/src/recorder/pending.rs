@@ -13,7 +13,7 @@ const SMALL: usize = 8 << 10;
 /// The next frame is written without waiting for a commit when it has grown to this.
 pub(super) const SPILL: usize = 256 << 10;
 const LARGE: usize = SPILL + (64 << 10);
-/// Tag of Entry.data, of Data.operation, .rows, .stream, .upstream, .row_count.
+/// Tag of Entry.data, of Data.operation, .rows, .stream, .upstream, .row_count, .screen, .stderr.
 const ENTRY_TIME: u8 = 1 << 3;
 const ENTRY_DATA: u8 = 6 << 3 | 2;
 const DATA_OPERATION: u8 = 1 << 3;
@@ -21,6 +21,8 @@ const DATA_ROWS: u8 = 2 << 3 | 2;
 const DATA_STREAM: u8 = 3 << 3 | 2;
 const DATA_UPSTREAM: u8 = 4 << 3;
 const DATA_ROW_COUNT: u8 = 5 << 3;
+const DATA_SCREEN: u8 = 6 << 3 | 2;
+const DATA_STDERR: u8 = 7 << 3;
 
 /// Field numbers of Entry.operation and Entry.result.
 pub(super) const OPERATION: u8 = 3;
@@ -56,6 +58,8 @@ impl Pool {
 pub(super) enum Chunk {
     Rows,
     Stream { upstream: bool },
+    Stderr,
+    Screen,
 }
 
 /// The Data entry that chunks are being appended to; offsets of its lengths.
@@ -152,6 +156,8 @@ impl Pending {
                 }
                 out.push(DATA_STREAM);
             }
+            Chunk::Stderr => out.extend_from_slice(&[DATA_STDERR, 1, DATA_STREAM]),
+            Chunk::Screen => out.push(DATA_SCREEN),
         }
         let bytes_at = length(out);
         self.data = Some(OpenData { operation, chunk, rows, entry_at, data_at, bytes_at });
@@ -247,7 +253,6 @@ mod tests {
         pending.data(&pool, 3, 7, Chunk::Rows, (b"row2row3", 2));
         pending.data(&pool, 4, 8, Chunk::Rows, (&vec![9; 300_000], 1));
         pending.data(&pool, 5, 8, Chunk::Stream { upstream: true }, (b"copied", 0));
-        let entries = decode(pending.payload());
         let data = |operation, rows: &[u8], row_count, stream: &[u8], upstream| {
             record::entry::Entry::Data(record::Data {
                 operation,
@@ -255,16 +260,24 @@ mod tests {
                 row_count,
                 stream: stream.to_vec(),
                 upstream,
+                ..Default::default()
             })
         };
+        pending.data(&pool, 6, 9, Chunk::Screen, (b"$ ", 0));
+        pending.data(&pool, 7, 9, Chunk::Stderr, (b"oops", 0));
+        let shown = record::Data { operation: 9, screen: b"$ ".to_vec(), ..Default::default() };
+        let said =
+            record::Data { operation: 9, stream: b"oops".to_vec(), stderr: true, ..Default::default() };
         let wanted = [
             (1, record::entry::Entry::Message(notice)),
             (2, data(7, b"row1row2row3", 3, b"", false)),
             (4, data(8, &vec![9; 300_000], 1, b"", false)),
             (5, data(8, b"", 0, b"copied", true)),
+            (6, record::entry::Entry::Data(shown)),
+            (7, record::entry::Entry::Data(said)),
         ]
         .map(|(time_us, entry)| record::Entry { time_us, entry: Some(entry) });
-        assert_eq!(entries, wanted);
+        assert_eq!(decode(pending.payload()), wanted);
         pending.clear(&pool);
         pending.encoded(&pool, 6, OPERATION, 64, |out| {
             number(OPERATION_ID, 300, out);

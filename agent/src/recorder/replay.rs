@@ -2,21 +2,27 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
 
 use prost::Message as _;
 use sluice_api::record;
 use sluice_evidence::{Damage, FrameKind, Reader};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::error::RecorderError;
 use super::limits::{DATA_ROW, row_length};
+use super::shared::Shared;
 
 /// Entries of a recording in their order. A live one ends where its last whole frame ends.
 pub struct Entries {
     reader: Reader<BufReader<File>>,
     ready: VecDeque<record::Entry>,
     over: bool,
+    sealed: bool,
+    path: PathBuf,
 }
 
 impl Entries {
@@ -26,7 +32,7 @@ impl Entries {
             _ => RecorderError::io("open", path)(e),
         })?;
         let reader = Reader::new(BufReader::new(file)).map_err(RecorderError::Broken)?;
-        Ok(Self { reader, ready: VecDeque::new(), over: false })
+        Ok(Self { reader, ready: VecDeque::new(), over: false, sealed: false, path: path.to_owned() })
     }
 
     fn fill(&mut self) -> Result<(), RecorderError> {
@@ -46,6 +52,7 @@ impl Entries {
                 }
             };
             if !matches!(frame.kind, FrameKind::Entry | FrameKind::Gap) {
+                self.sealed |= frame.kind == FrameKind::Seal;
                 continue;
             }
             let number = frame.number;
@@ -57,6 +64,55 @@ impl Entries {
             }
         }
         Ok(())
+    }
+}
+
+/// Entries of a live session from its first on, and as they come.
+pub struct Following {
+    entries: Entries,
+    shared: Arc<Shared>,
+    id: Uuid,
+    grown: Arc<Notify>,
+}
+
+impl Following {
+    pub(super) fn open(shared: &Arc<Shared>, path: &Path, id: &Uuid) -> Result<Self, RecorderError> {
+        let live = shared.live.lock().get(id).map(|live| Arc::clone(&live.grown));
+        let grown = live.ok_or(RecorderError::NotFound(*id))?;
+        Ok(Self { entries: Entries::open(path, id)?, shared: Arc::clone(shared), id: *id, grown })
+    }
+
+    /// The next entry; `None` after the last one of a session that has ended. Cancel safe.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: the file can't be read, or contradicts itself.
+    pub async fn next(&mut self) -> Result<Option<record::Entry>, RecorderError> {
+        loop {
+            let mut grown = pin!(self.grown.notified());
+            // what comes between the look and the wait wakes the wait
+            grown.as_mut().enable();
+            let live = self.shared.live.lock().contains_key(&self.id);
+            // here and not behind the wait, which may be given up
+            self.entries.again()?;
+            if let Some(entry) = self.entries.next() {
+                return entry.map(Some);
+            }
+            if self.entries.sealed || !live {
+                return Ok(None);
+            }
+            grown.await;
+        }
+    }
+}
+
+impl Entries {
+    /// The file may have grown since its end was seen.
+    fn again(&mut self) -> Result<(), RecorderError> {
+        if !self.over {
+            return Ok(());
+        }
+        self.over = false;
+        self.reader.rewind().map_err(|source| RecorderError::io("read", &self.path)(source))
     }
 }
 

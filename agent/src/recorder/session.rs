@@ -6,13 +6,14 @@ use sluice_api::admin::SessionSummary;
 use sluice_api::record::{self, entry::Entry};
 use sluice_evidence::ledger::Record;
 use sluice_evidence::{End, FileKind, Writer};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::error::RecorderError;
 use super::limits::{Limits, Statements};
 use super::pending::{self, Chunk, Pending, SPILL};
 use super::released::{Recorded, Released};
-use super::shared::Shared;
+use super::shared::{Live, Shared};
 use super::spool::{SpoolFile, now_us};
 
 /// A session's recording, for the one task that carries the session. Dropping it seals it as given up.
@@ -25,6 +26,7 @@ pub struct SessionRecording {
     limits: Limits,
     id: Uuid,
     summary: Arc<Mutex<SessionSummary>>,
+    grown: Arc<Notify>,
     operations: u64,
     to_client: u64,
     to_target: u64,
@@ -58,6 +60,7 @@ impl SessionRecording {
             limits,
             id,
             summary: Arc::clone(&summary),
+            grown: Arc::default(),
             operations: 0,
             to_client: 0,
             to_target: 0,
@@ -66,7 +69,8 @@ impl SessionRecording {
         recording.flush_into(&mut frame)?;
         shared.pool.give(frame);
         shared.ledger.lock().note(*id.as_bytes(), Record::Opened)?;
-        shared.live.lock().insert(id, summary);
+        let grown = Arc::clone(&recording.grown);
+        shared.live.lock().insert(id, Live { summary, grown });
         Ok(recording)
     }
 
@@ -124,13 +128,48 @@ impl SessionRecording {
         }
     }
 
-    /// Bytes of a stream (COPY), as they go; kept up to the configured number of bytes, then counted and digested.
+    /// Bytes of a stream (COPY, input and output of a command), as they go; kept up to the configured number of bytes, then counted and digested.
     pub fn stream(&mut self, operation: u64, bytes: &[u8], upstream: bool) {
         let kept = self.statements.stream(self.limits, operation, bytes);
         if let Some(bytes) = bytes.get(..kept).filter(|b| !b.is_empty()) {
             self.pending.data(&self.shared.pool, now_us(), operation, Chunk::Stream { upstream }, (bytes, 0));
             self.spill();
         }
+    }
+
+    /// What a command writes to its standard error, as it goes to the client; under the limits of its other streams.
+    pub fn stderr(&mut self, operation: u64, bytes: &[u8]) {
+        let kept = self.statements.stream(self.limits, operation, bytes);
+        if let Some(bytes) = bytes.get(..kept).filter(|b| !b.is_empty()) {
+            self.pending.data(&self.shared.pool, now_us(), operation, Chunk::Stderr, (bytes, 0));
+            self.spill();
+        }
+    }
+
+    /// Output of a terminal, as it goes to the client; kept whole.
+    pub fn screen(&mut self, operation: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.statements.screen(operation, bytes.len() as u64);
+        self.pending.data(&self.shared.pool, now_us(), operation, Chunk::Screen, (bytes, 0));
+        self.spill();
+    }
+
+    /// So many bytes were typed into a terminal. Counted and not kept: what was echoed stands in the output, what was
+    /// not is a secret.
+    pub fn typed(&mut self, operation: u64, bytes: usize) {
+        self.statements.typed(operation, bytes as u64);
+    }
+
+    /// A terminal came to be, or its size changed.
+    pub fn terminal(&mut self, terminal: record::Terminal) {
+        self.entry(Entry::Terminal(terminal));
+    }
+
+    /// Something was done to a file, or was tried.
+    pub fn file(&mut self, file: record::File) {
+        self.entry(Entry::File(file));
     }
 
     /// An operation is done; counts and digest of what came back are filled in here.
@@ -198,6 +237,7 @@ impl SessionRecording {
             Err(RecorderError::Poisoned)
         };
         self.pending.clear(&self.shared.pool);
+        self.grown.notify_waiters();
         self.shared.wrote(&outcome);
         if outcome.is_ok() && self.file.soil() {
             self.shared.dirty.add(&self.file);
@@ -224,7 +264,9 @@ impl SessionRecording {
         let root = writer.seal(end, now_us(), &mut frame);
         let sealed =
             if self.file.has_failed() { Err(RecorderError::Poisoned) } else { self.file.write(&frame) };
+        // behind the seal, so that who finds it gone finds everything
         self.shared.live.lock().remove(&self.id);
+        self.grown.notify_waiters();
         let mut summary = self.summary.lock();
         summary.ended_us = now_us();
         reason.clone_into(&mut summary.end_reason);
@@ -261,12 +303,19 @@ pub(super) fn summary(id: &Uuid, opened: &record::Opened, started_us: i64) -> Se
         origin: opened.origin.clone(),
         exe: opened.lineage.first().map(|p| p.exe.clone()).unwrap_or_default(),
         target: opened.target.clone(),
-        database: opened.attributes.get("database").cloned().unwrap_or_default(),
+        // what a protocol has in its place: the account at the target
+        database: ["database", "account"]
+            .iter()
+            .find_map(|name| opened.attributes.get(*name))
+            .cloned()
+            .unwrap_or_default(),
         started_us,
         ended_us: 0,
         operations: 0,
         refused: 0,
         state: "live".to_owned(),
         end_reason: String::new(),
+        protocol: opened.protocol.clone(),
+        moderation: String::new(),
     }
 }

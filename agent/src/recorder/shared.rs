@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use sluice_api::admin::SessionSummary;
 use sluice_config::Recording;
 use sluice_evidence::SigningKey;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::error::RecorderError;
@@ -35,6 +35,13 @@ pub struct Health {
     pub live: usize,
 }
 
+/// A session that is being recorded.
+pub(super) struct Live {
+    pub(super) summary: Arc<Mutex<SessionSummary>>,
+    /// Told after each frame, and at the end.
+    pub(super) grown: Arc<Notify>,
+}
+
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) key: Arc<SigningKey>,
@@ -42,7 +49,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) dirty: Dirty,
     pub(super) failure: watch::Sender<Option<String>>,
-    pub(super) live: Mutex<HashMap<Uuid, Arc<Mutex<SessionSummary>>>>,
+    pub(super) live: Mutex<HashMap<Uuid, Live>>,
     pub(super) ledger: Mutex<LedgerFile>,
     pub(super) index: Index,
     space: Mutex<Option<(Instant, u64)>>,

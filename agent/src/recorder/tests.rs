@@ -113,3 +113,75 @@ async fn strict_commits_wait_for_the_disk() {
     session.entry(operation(1, "permit"));
     assert_eq!(session.commit_strict(Released::permitted(b"Q")).await.unwrap().bytes(), b"Q");
 }
+
+#[test]
+fn a_terminal_is_kept_whole_and_keystrokes_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let tight = Recording { max_bytes: 4, ..settings() };
+    let recorder = Recorder::start(dir.path(), &tight).unwrap();
+    let attributes = [("account".to_owned(), "deploy".to_owned())].into();
+    let mut session =
+        recorder.open(record::Opened { target: "app".into(), attributes, ..Default::default() }).unwrap();
+    let id = session.id();
+    assert_eq!(recorder.summary(&id).unwrap().database, "deploy");
+    session.terminal(record::Terminal { operation: 1, columns: 80, rows: 24, term: "xterm".into() });
+    session.typed(1, 7);
+    session.screen(1, b"$ echo hello\r\n");
+    let _ = session.commit(Released::masked(b"$ echo hello\r\n")).unwrap();
+    session.screen(1, b"hello\r\n");
+    session.stderr(2, b"no such file");
+    session.completed(record::Completed { operation: 1, ..Default::default() });
+    session.completed(record::Completed { operation: 2, ..Default::default() });
+    session.file(record::File { operation: 3, action: "file_read".into(), ..Default::default() });
+    session.close("done");
+
+    let entries: Vec<_> = recorder.read(&id).unwrap().filter_map(|e| e.unwrap().entry).collect();
+    let screen: Vec<u8> = entries.iter().flat_map(|e| if let Entry::Data(d) = e { d.screen.clone() } else { vec![] }).collect();
+    assert_eq!(screen, b"$ echo hello\r\nhello\r\n", "the limits are not a terminal's");
+    let completed: Vec<_> =
+        entries.iter().filter_map(|e| if let Entry::Completed(c) = e { Some(c) } else { None }).collect();
+    assert_eq!((completed[0].bytes, completed[0].bytes_typed, completed[0].bytes_digested), (21, 7, 0));
+    assert_eq!((completed[1].bytes, completed[1].bytes_digested), (12, 8));
+    assert!(entries.iter().any(|e| matches!(e, Entry::Data(d) if d.stderr && d.stream == b"no s")));
+    assert!(entries.iter().any(|e| matches!(e, Entry::File(f) if f.action == "file_read")));
+    assert!(matches!(&entries[1], Entry::Terminal(t) if t.columns == 80));
+}
+
+#[tokio::test]
+async fn a_live_session_is_followed_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(dir.path(), &settings()).unwrap();
+    let mut session = recorder.open(opened()).unwrap();
+    let id = session.id();
+    let mut following = recorder.follow(&id).unwrap();
+    let first = following.next().await.unwrap().unwrap();
+    assert!(matches!(first.entry, Some(Entry::Opened(_))));
+    assert!(at_rest(&mut following).await.is_none());
+    for n in 1..=3 {
+        session.entry(operation(n, "permit"));
+        let _ = session.commit(Released::permitted(b"Q")).unwrap();
+        let entry = following.next().await.unwrap().unwrap();
+        assert!(matches!(entry.entry, Some(Entry::Operation(o)) if o.id == n));
+    }
+    let task = tokio::spawn(async move {
+        let mut rest = Vec::new();
+        while let Some(entry) = following.next().await.unwrap() {
+            rest.push(entry.entry.unwrap());
+        }
+        rest
+    });
+    tokio::task::yield_now().await;
+    session.close("done");
+    let rest = task.await.unwrap();
+    assert!(matches!(rest.as_slice(), [Entry::Closed(closed)] if closed.reason == "done"), "{rest:?}");
+    assert!(matches!(recorder.follow(&id), Err(RecorderError::NotFound(_))), "it is over");
+}
+
+/// A look at a time when there is nothing, as a select would do it.
+async fn at_rest(following: &mut Following) -> Option<record::Entry> {
+    tokio::select! {
+        biased;
+        entry = following.next() => Some(entry.unwrap().unwrap()),
+        () = tokio::time::sleep(std::time::Duration::from_millis(20)) => None,
+    }
+}

@@ -1,5 +1,5 @@
 //! Reading: any bytes whatever end in frames or in [`Broken`], never in a panic, and in bounded memory.
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use crate::compression::decompress;
 use crate::format::{
@@ -144,6 +144,16 @@ impl<R: Read> Reader<R> {
             return Err(Damage::Torn { present: FRAME_HEAD as u64 + read });
         }
         Ok(Some(head))
+    }
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// Back to behind the last whole frame: for a file that grows, after its end or a frame that is not whole yet.
+    ///
+    /// # Errors
+    /// Of the seek.
+    pub fn rewind(&mut self) -> std::io::Result<()> {
+        self.input.seek(SeekFrom::Start(self.offset)).map(drop)
     }
 }
 

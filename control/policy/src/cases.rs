@@ -23,7 +23,7 @@ struct Case {
     name: String,
     principal: Who,
     action: String,
-    /// `table shop/shop/public/orders`.
+    /// `table shop/shop/public/orders`, `command app/systemctl restart db`, `path app/srv/www`, `forward app/db:5432`.
     resource: String,
     #[serde(default)]
     class: Option<String>,
@@ -171,12 +171,23 @@ fn resource(text: &str) -> Result<Resource, String> {
     let bad = || format!("`{text}` is no resource; e.g. \"table shop/shop/public/orders\"");
     let (kind, path) = text.split_once(' ').ok_or_else(bad)?;
     let kind = KINDS.into_iter().find(|known| known.name().eq_ignore_ascii_case(kind)).ok_or_else(bad)?;
-    Ok(Resource::new(kind, path.split('/')))
+    let (target, rest) = path.split_once('/').unwrap_or((path, ""));
+    Ok(match kind {
+        // arguments are set apart by blanks; one with a blank in it has no place in a case
+        ResourceKind::Command => {
+            Resource::new(kind, [target].into_iter().chain(rest.split(' ').filter(|part| !part.is_empty())))
+        }
+        ResourceKind::Path if rest.starts_with('~') => Resource::new(kind, [target, rest]),
+        ResourceKind::Path => Resource::new(kind, [target, &format!("/{rest}")]),
+        ResourceKind::Forward => Resource::new(kind, [target, rest]),
+        _ => Resource::new(kind, path.split('/')),
+    })
 }
 
-const KINDS: [ResourceKind; 10] = [
+const KINDS: [ResourceKind; 11] = [
     ResourceKind::Host,
     ResourceKind::Target,
+    ResourceKind::Account,
     ResourceKind::Database,
     ResourceKind::Schema,
     ResourceKind::Table,

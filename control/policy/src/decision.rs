@@ -35,6 +35,8 @@ pub struct Obligations {
     pub max_rows: Option<u64>,
     /// `@notify("…")`: who is told; sorted.
     pub notify: Vec<String>,
+    /// `@moderator("group")`: of each of these groups somebody else has to be present as long as it lasts; sorted.
+    pub moderators: Vec<String>,
     /// `@mfa("600s")`: the second factor must not be older, in seconds.
     pub mfa_s: Option<u64>,
 }
@@ -123,10 +125,16 @@ impl Obligations {
         self.record_strict |= other.record_strict;
         self.max_rows = least(self.max_rows, other.max_rows);
         self.mfa_s = least(self.mfa_s, other.mfa_s);
-        self.notify.extend(other.notify.iter().cloned());
-        self.notify.sort();
-        self.notify.dedup();
+        join(&mut self.notify, &other.notify);
+        join(&mut self.moderators, &other.moderators);
     }
+}
+
+/// Both lists as one, sorted.
+fn join(own: &mut Vec<String>, other: &[String]) {
+    own.extend(other.iter().cloned());
+    own.sort();
+    own.dedup();
 }
 
 fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {

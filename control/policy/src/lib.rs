@@ -10,6 +10,7 @@ mod diagnostic;
 mod digest;
 mod load;
 mod operation;
+mod place;
 mod policy;
 mod schema;
 

@@ -7,7 +7,7 @@ use miette::Diagnostic as _;
 use crate::{ApprovalRule, Diagnostic, Obligations, Source, schema};
 
 /// Annotations of permits alone.
-const OBLIGATIONS: [&str; 6] = ["approval", "reason", "record", "limit", "notify", "mfa"];
+const OBLIGATIONS: [&str; 7] = ["approval", "moderator", "reason", "record", "limit", "notify", "mfa"];
 /// Annotations of forbids alone.
 const WORDS: [&str; 2] = ["message", "hint"];
 
@@ -160,6 +160,10 @@ fn annotations(rule: &Rule) -> Result<Notes, (String, String)> {
                 notes.obligations.approvals = approvals(value)
                     .ok_or_else(|| bad("e.g. @approval(\"dba:2\"): group and number, 1 to 20"))?
             }
+            "moderator" => {
+                notes.obligations.moderators =
+                    groups(value).ok_or_else(|| bad("e.g. @moderator(\"ops-leads\"): a group"))?;
+            }
             "reason" if value == "required" => notes.obligations.reason = true,
             "reason" => return Err(bad("@reason(\"required\")")),
             "record" if value == "strict" => notes.obligations.record_strict = true,
@@ -186,6 +190,14 @@ fn annotations(rule: &Rule) -> Result<Notes, (String, String)> {
         }
     }
     Ok(notes)
+}
+
+/// `ops-leads`, or several after commas.
+fn groups(value: &str) -> Option<Vec<String>> {
+    let mut groups: Vec<String> = value.split(',').map(|group| group.trim().to_owned()).collect();
+    groups.sort();
+    groups.dedup();
+    (!groups.iter().any(String::is_empty)).then_some(groups)
 }
 
 /// `dba:2`, or several after commas.

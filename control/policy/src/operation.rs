@@ -38,6 +38,8 @@ pub enum ResourceKind {
     Host,
     /// A configured target: `[target]`.
     Target,
+    /// Who one is at a machine: `[target, account]`.
+    Account,
     /// `[target, database]`.
     Database,
     /// `[target, database, schema]`.
@@ -48,9 +50,10 @@ pub enum ResourceKind {
     Column,
     /// `[target, database, schema, function]`, or without the schema where there are none.
     Function,
-    /// A command: `[target, program]`.
+    /// A command: `[target, program, argument, …]`, as far as the arguments are known.
     Command,
-    /// A path of a file: `[target, path]`.
+    /// A file: `[target, path]`, the path absolute (`/srv/www`) or from the account's own directory (`~/notes`), with
+    /// no `.`, `..` or `//` in it.
     Path,
     /// The far end of a forward: `[target, host:port]` or `[target, socket path]`.
     Forward,
@@ -84,8 +87,7 @@ impl Resource {
 /// One thing that an operation needs: an action on a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ask {
-    /// `connect`, `select`, `insert`, `update`, `delete`, `truncate`, `ddl`, `grant`, `admin`, `session`, `call`,
-    /// `copy_file`, `unknown`, `probe`, `unmask`, `approve`, `replay` or `events`. Any other is refused.
+    /// One of [`crate::ACTIONS`]. Any other is refused.
     pub action: &'static str,
     /// Of what.
     pub resource: Resource,
@@ -151,6 +153,7 @@ impl ResourceKind {
         match self {
             ResourceKind::Host => "Host",
             ResourceKind::Target => "Target",
+            ResourceKind::Account => "Account",
             ResourceKind::Database => "Database",
             ResourceKind::Schema => "Schema",
             ResourceKind::Table => "Table",
@@ -168,12 +171,16 @@ impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let containers = match self.kind {
             ResourceKind::Host | ResourceKind::Target | ResourceKind::Database => 0,
-            ResourceKind::Command | ResourceKind::Path | ResourceKind::Forward => 1,
+            ResourceKind::Account | ResourceKind::Command | ResourceKind::Path | ResourceKind::Forward => 1,
             _ => 2,
         };
         let containers = containers.min(self.path.len().saturating_sub(1));
         let (around, own) = self.path.split_at(containers);
-        let separator = if containers == 0 { "/" } else { "." };
+        let separator = match self.kind {
+            ResourceKind::Command => " ",
+            _ if containers == 0 => "/",
+            _ => ".",
+        };
         write!(f, "{} {}", self.kind.name().to_ascii_lowercase(), joined(own, separator))?;
         if around.is_empty() { Ok(()) } else { write!(f, " in {}", joined(around, "/")) }
     }

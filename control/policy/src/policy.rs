@@ -9,7 +9,7 @@ use cedar_policy::{
 use crate::load::{self, Notes};
 use crate::{
     Ask, AskAnswer, Context, DEFAULT_DENY, Decision, Diagnostic, Effect, Explanation, Obligations, Operation,
-    Permission, Principal, Refusal, digest, schema,
+    Permission, Principal, Refusal, digest, place, schema,
 };
 
 /// A file of policies.
@@ -118,7 +118,7 @@ impl Policy {
         };
         let mut entities: HashMap<EntityUid, Entity> = HashMap::new();
         let places: Vec<Option<EntityUid>> =
-            asks.iter().map(|ask| schema::resource(&ask.resource, &mut entities)).collect();
+            asks.iter().map(|ask| place::resource(&ask.resource, &mut entities)).collect();
         let entities = own.iter().cloned().chain(entities.into_values());
         let entities = Entities::from_entities(entities, None).ok();
         let mut answers = Vec::with_capacity(asks.len());
@@ -260,6 +260,20 @@ fn verb(action: &str) -> &str {
         "session" => "change the session (`session`)",
         "probe" => "decide by values that are masked (`probe`)",
         "unmask" => "see in clear (`unmask`)",
+        "shell" => "open a shell (`shell`)",
+        "pty" => "use a terminal (`pty`)",
+        "exec" => "run a command (`exec`)",
+        "subsystem" => "use a subsystem (`subsystem`)",
+        "env" => "set a variable (`env`)",
+        "file_list" => "look at names and attributes (`file_list`)",
+        "file_read" => "read files (`file_read`)",
+        "file_write" => "write files (`file_write`)",
+        "file_remove" => "remove files (`file_remove`)",
+        "file_attributes" => "change attributes (`file_attributes`)",
+        "forward" => "connect onward (`forward`)",
+        "listen" => "listen for connections (`listen`)",
+        "agent_forward" => "lend an agent (`agent_forward`)",
+        "x11_forward" => "forward X11 (`x11_forward`)",
         other => other,
     }
 }
@@ -283,7 +297,7 @@ fn weight(obligations: &Obligations) -> u64 {
         obligations.max_rows.is_some(),
         obligations.mfa_s.is_some(),
     ];
-    people * 100
+    (people + obligations.moderators.len() as u64) * 100
         + others.into_iter().filter(|asked| *asked).count() as u64 * 10
         + obligations.notify.len() as u64
 }

@@ -7,13 +7,13 @@ use cedar_policy::{
     Context as CedarContext, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema,
 };
 
-use crate::{Context, Feature, Operation, Principal, Resource, ResourceKind};
+use crate::{Context, Feature, Operation, Principal};
 
 /// The schema as a text, for people: `sluice policy schema` prints it.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 18] = [
+pub const ACTIONS: [&str; 33] = [
     "connect",
     "select",
     "insert",
@@ -32,11 +32,26 @@ pub const ACTIONS: [&str; 18] = [
     "unmask",
     "approve",
     "replay",
+    "kill",
+    "shell",
+    "pty",
+    "exec",
+    "subsystem",
+    "env",
+    "file_list",
+    "file_read",
+    "file_write",
+    "file_remove",
+    "file_attributes",
+    "forward",
+    "listen",
+    "agent_forward",
+    "x11_forward",
 ];
 
 /// Facts about operations ([`Operation::features`]), and what a rule sees of an operation without them: what is neutral
 /// for a rule that forbids.
-pub const FEATURES: [(&str, Neutral); 7] = [
+pub const FEATURES: [(&str, Neutral); 12] = [
     ("statement", Neutral::Text),
     ("effects", Neutral::Text),
     ("has_where", Neutral::Bool(true)),
@@ -44,6 +59,11 @@ pub const FEATURES: [(&str, Neutral); 7] = [
     ("locks", Neutral::Bool(false)),
     ("read_only", Neutral::Bool(false)),
     ("relations", Neutral::Long),
+    ("variable", Neutral::Text),
+    ("subsystem", Neutral::Text),
+    ("removes_root", Neutral::Bool(false)),
+    ("elevates", Neutral::Bool(false)),
+    ("background", Neutral::Bool(false)),
 ];
 
 /// The value of a feature that an operation does not have, and its type.
@@ -63,8 +83,8 @@ pub(crate) static PARSED: LazyLock<Option<Schema>> =
 
 static TYPES: LazyLock<HashMap<&'static str, EntityTypeName>> = LazyLock::new(|| {
     let names = [
-        "User", "Service", "Group", "Action", "Host", "Target", "Database", "Schema", "Table", "Column",
-        "Function", "Command", "Path", "Forward",
+        "User", "Service", "Group", "Action", "Host", "Target", "Account", "Database", "Schema", "Table",
+        "Column", "Function", "Command", "Path", "Forward",
     ];
     names.into_iter().filter_map(|name| Some((name, EntityTypeName::from_str(name).ok()?))).collect()
 });
@@ -80,66 +100,6 @@ pub(crate) fn uid(kind: &str, id: &str) -> Option<EntityUid> {
 /// The entity of an action; `None` for one that the schema does not know.
 pub(crate) fn action(name: &str) -> Option<EntityUid> {
     ACTION_UIDS.get(name).cloned()
-}
-
-/// Names joined by `/`, the way policies write them; a `/` or `%` inside a name is percent-encoded.
-fn id(path: &[String]) -> String {
-    let mut id = String::new();
-    for (index, name) in path.iter().enumerate() {
-        if index > 0 {
-            id.push('/');
-        }
-        for c in name.chars() {
-            match c {
-                '/' => id.push_str("%2F"),
-                '%' => id.push_str("%25"),
-                c => id.push(c),
-            }
-        }
-    }
-    id
-}
-
-/// The kinds that a resource lies in, from its own outward; `None` for a path of the wrong shape.
-fn kinds(resource: &Resource) -> Option<&'static [&'static str]> {
-    let kinds: &[&str] = match (resource.kind, resource.path.len()) {
-        (ResourceKind::Host, 1) => &["Host"],
-        (ResourceKind::Target, 1) => &["Target"],
-        (ResourceKind::Database, 2) => &["Database", "Target"],
-        (ResourceKind::Schema, 3) => &["Schema", "Database", "Target"],
-        (ResourceKind::Table, 4) => &["Table", "Schema", "Database", "Target"],
-        (ResourceKind::Column, 5) => &["Column", "Table", "Schema", "Database", "Target"],
-        (ResourceKind::Function, 4) => &["Function", "Schema", "Database", "Target"],
-        (ResourceKind::Function, 3) => &["Function", "Database", "Target"],
-        (ResourceKind::Command, 2) => &["Command", "Target"],
-        (ResourceKind::Path, 2) => &["Path", "Target"],
-        (ResourceKind::Forward, 2) => &["Forward", "Target"],
-        _ => return None,
-    };
-    // an empty name would be another resource's parent
-    (!resource.path.iter().any(String::is_empty)).then_some(kinds)
-}
-
-/// The resource and everything that it lies in, into `entities`; gives its own name.
-pub(crate) fn resource(resource: &Resource, entities: &mut HashMap<EntityUid, Entity>) -> Option<EntityUid> {
-    let kinds = kinds(resource)?;
-    let mut chain = Vec::with_capacity(kinds.len());
-    for (depth, kind) in kinds.iter().enumerate() {
-        chain.push(uid(kind, &id(resource.path.get(..resource.path.len() - depth)?))?);
-    }
-    for (depth, own) in chain.iter().enumerate() {
-        if entities.contains_key(own) {
-            continue;
-        }
-        let parents: HashSet<EntityUid> = chain.get(depth + 1).cloned().into_iter().collect();
-        let mut attributes = HashMap::new();
-        if kinds.get(depth) == Some(&"Column") {
-            let class = resource.class.clone().unwrap_or_default();
-            attributes.insert("class".to_owned(), RestrictedExpression::new_string(class));
-        }
-        entities.insert(own.clone(), Entity::new(own.clone(), attributes, parents).ok()?);
-    }
-    chain.into_iter().next()
 }
 
 /// A principal and its groups.
@@ -206,19 +166,6 @@ mod tests {
         for name in ACTIONS.into_iter() {
             assert!(known.iter().any(|own| own == name), "{name}");
             assert!(action(name).is_some());
-        }
-    }
-
-    #[test]
-    fn names_with_slashes_are_no_other_names() {
-        assert_eq!(id(&["a/b".into(), "c%".into()]), "a%2Fb/c%25");
-        assert_ne!(id(&["a".into(), "b".into()]), id(&["a/b".into()]));
-    }
-
-    #[test]
-    fn paths_of_another_shape_are_none() {
-        for (kind, path) in [(ResourceKind::Table, vec!["a"]), (ResourceKind::Database, vec!["a", ""])] {
-            assert!(resource(&Resource::new(kind, path), &mut HashMap::new()).is_none());
         }
     }
 }

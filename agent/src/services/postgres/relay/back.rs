@@ -604,6 +604,7 @@ impl<R: Tape> Machine<R> {
             severity: report.severity().to_owned(),
             text: report.message().to_owned(),
             from_sluice: false,
+            operation: 0,
         }));
         report.write_notice(&mut self.to_client);
         Ok(())

@@ -152,7 +152,7 @@ pub(super) struct Start<R> {
 
 impl<R: Tape> Machine<R> {
     pub(super) fn new(start: Start<R>) -> Self {
-        let role = start.gated.facts().target.upstream.user.clone();
+        let role = start.gated.facts().target.user().to_owned();
         let path = SearchPath::parse(&start.search_path, &role);
         Self {
             session: Session::new(),
@@ -206,6 +206,7 @@ impl<R: Tape> Machine<R> {
             severity: report.severity().to_owned(),
             text,
             from_sluice: true,
+            operation: 0,
         }));
         report.write_notice(&mut self.to_client);
     }
