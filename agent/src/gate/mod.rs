@@ -7,8 +7,8 @@
 
 pub mod approvals;
 pub mod moderation;
+mod repeat;
 mod session;
-mod standing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,8 +29,8 @@ use crate::identity::Verified;
 
 pub use approvals::Approvals;
 pub use moderation::{Moderating, Moderation, Presence, Standing};
+pub use repeat::Repeatable;
 pub use session::{GatedSession, Held, Outcome, Permit};
-pub use standing::Standing;
 
 /// The policy in force and its number: each accepted change counts up.
 pub(crate) struct Current {

@@ -48,12 +48,6 @@ impl<T> Verified<T> {
 }
 
 impl Verified<Principal> {
-    /// For tests of other rooms, which have no provider.
-    #[cfg(test)]
-    pub(crate) fn for_test(principal: Principal) -> Self {
-        Self(principal)
-    }
-
     /// The principal without the proof: for records and comparisons.
     pub fn to_owned_principal(&self) -> Principal {
         self.0.clone()

@@ -15,7 +15,7 @@ use super::Tape;
 use super::execution::{Run, Shape, Understood};
 use super::machine::Machine;
 use super::understand::Wish;
-use crate::gate::{Permit, Standing};
+use crate::gate::{Permit, Repeatable};
 use crate::masking::RowMask;
 
 /// More different statements, or shapes of results, are forgotten together: a session that has so many does not
@@ -37,7 +37,7 @@ impl KnownKey {
 struct Known {
     /// Holds the address.
     _analysis: Arc<Analysis>,
-    standing: Standing,
+    permitted: Repeatable,
     sensitive: bool,
     /// Everything of the recorded operation but its number, text and parameters.
     operation: Box<[u8]>,
@@ -81,7 +81,7 @@ impl<R: Tape> Machine<R> {
     /// A statement that was permitted before, permitted and recorded again. `None`: it has to be judged.
     pub(super) fn run_again(&mut self, wish: &Wish) -> Option<Run> {
         let key = KnownKey::of(&wish.understood);
-        let permit = self.gated.again(&self.memory.statements.get(&key)?.standing)?;
+        let permit = self.gated.again(&self.memory.statements.get(&key)?.permitted)?;
         let number = self.operation();
         let known = self.memory.statements.get(&key)?;
         self.tape.operation_again(number, &wish.text, &wish.parameters, &known.operation);
@@ -113,7 +113,7 @@ impl<R: Tape> Machine<R> {
             && !statement.effects.contains(Effects::SESSION)
             && !statement.effects.contains(Effects::TRANSACTION)
             && wish.text.len() <= MAX_TEXT;
-        let Some(standing) = permit.standing().filter(|_| plain) else { return };
+        let Some(permitted) = permit.repeatable().filter(|_| plain) else { return };
         let operation = record::Operation {
             id: 0,
             text: String::new(),
@@ -126,7 +126,7 @@ impl<R: Tape> Machine<R> {
         }
         let known = Known {
             _analysis: Arc::clone(&wish.understood.analysis),
-            standing,
+            permitted,
             sensitive: run.sensitive,
             operation: operation.encode_to_vec().into(),
             shown: None,
