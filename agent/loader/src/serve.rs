@@ -110,6 +110,7 @@ impl Loader {
         // before the bind: a listener is the proxy's own because the bind program has seen it
         guard.listen_at(port).map_err(fault("the guard"))?;
         let listeners = listen(port)?;
+        guard.listened().map_err(fault("the guard"))?;
         let admin = admin(&config)?;
         let (wake, woken) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(fault("pipe"))?;
         let names = wanted(&config);
