@@ -462,7 +462,7 @@ impl Loader {
                 Heard::Nothing => return,
                 Heard::Gone => {
                     // it ends, or it has closed its socket and is of no use any more
-                    proxy.kill();
+                    proxy.leave();
                     return;
                 }
                 Heard::Nonsense(what) => {
