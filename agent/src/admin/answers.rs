@@ -386,7 +386,12 @@ async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answ
 
 fn rank(decision: &Decision) -> usize {
     match decision {
-        Decision::Permit(permission) if permission.obligations.approvals.is_empty() && permission.obligations.moderators.is_empty() => 0,
+        Decision::Permit(permission)
+            if permission.obligations.approvals.is_empty()
+                && permission.obligations.moderators.is_empty() =>
+        {
+            0
+        }
         Decision::Permit(_) => 1,
         Decision::Refuse(_) => 2,
     }

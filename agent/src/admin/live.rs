@@ -114,7 +114,9 @@ fn still(house: &House, caller: &Caller, seat: &mut Seat) -> Result<(), admin::E
 
 fn not_joined(why: &JoinError) -> admin::Error {
     match why {
-        JoinError::Unknown(_) => error("not_found", why.to_string(), "`sluice sessions --live` lists those that do"),
+        JoinError::Unknown(_) => {
+            error("not_found", why.to_string(), "`sluice sessions --live` lists those that do")
+        }
         JoinError::Audit(_) => error("unavailable", why.to_string(), "ask the administrator of this host"),
         _ => error("refused", why.to_string(), "another person has to"),
     }
@@ -154,7 +156,8 @@ pub(super) fn kill(house: &House, caller: &Caller, asked: &admin::Kill) -> Answe
     house.audit.record_now(&event).map_err(|e| {
         error("unavailable", e.to_string(), "nothing was done; ask the administrator of this host")
     })?;
-    let by = if asked.reason.is_empty() { own.name.clone() } else { format!("{} ({})", own.name, asked.reason) };
+    let by =
+        if asked.reason.is_empty() { own.name.clone() } else { format!("{} ({})", own.name, asked.reason) };
     match house.gate.end_sessions(&EndReason::Killed(by), |facts, _| facts.session == name) {
         0 => Err(error("not_found", format!("session {id} has ended meanwhile"), "")),
         _ => Ok(Response::Done(admin::Done { message: format!("session {id} is being ended") })),

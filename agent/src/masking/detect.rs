@@ -128,27 +128,32 @@ fn number(value: &[u8]) -> Option<Found> {
     None
 }
 
-/// ISO/IEC 7812: an issuer's range, its lengths, Luhn; separators every four digits or none.
+/// ISO/IEC 7812: an issuer's range, its lengths, Luhn; separators every few digits or none. What comes behind a
+/// separator may be another thing: the longest run of groups that is a card is one.
 fn card(rest: &[u8]) -> Option<usize> {
     let mut digits = [0_u8; 19];
-    let (mut count, mut length, mut separator) = (0, 0, None);
+    let (mut count, mut length, mut separator, mut found) = (0, 0, None, None);
+    let card = |digits: &[u8; 19], count: usize| digits.get(..count).is_some_and(|d| issued(d) && luhn(d));
     for (i, byte) in rest.iter().enumerate() {
         match byte {
             b'0'..=b'9' => {
-                *digits.get_mut(count)? = byte - b'0';
+                let Some(digit) = digits.get_mut(count) else { return found };
+                *digit = byte - b'0';
                 count += 1;
                 length = i + 1;
             }
             b' ' | b'-' if i == length && count % 2 == 0 && separator.is_none_or(|s| s == *byte) => {
                 separator = Some(*byte);
+                if card(&digits, count) {
+                    found = Some(length);
+                }
             }
-            b'.' if rest.get(i + 1).is_some_and(u8::is_ascii_digit) => return None,
-            b if b.is_ascii_alphanumeric() || *b == b'_' => return None,
+            b'.' if rest.get(i + 1).is_some_and(u8::is_ascii_digit) => return found,
+            b if b.is_ascii_alphanumeric() || *b == b'_' => return found,
             _ => break,
         }
     }
-    let digits = digits.get(..count)?;
-    (issued(digits) && luhn(digits)).then_some(length)
+    if card(&digits, count) { Some(length) } else { found }
 }
 
 fn issued(digits: &[u8]) -> bool {
@@ -255,6 +260,10 @@ mod tests {
             ("a@b.co,c@d.org.", "******,*******."),
             ("4111 1111 1111 1111", "**** **** **** 1111"),
             ("card=4111111111111111;", "card=************1111;"),
+            ("paid by 4111111111111111 today", "paid by ************1111 today"),
+            ("paid by 4111 1111 1111 1111 today", "paid by **** **** **** 1111 today"),
+            ("4111-1111-1111-1111 12/27", "****-****-****-1111 12/27"),
+            ("4111 1111 1111 1111 737", "**** **** **** 1111 737"),
             ("IBAN DE89370400440532013000", "IBAN **********************"),
             ("DE89 3704 0044 0532 0130 00", "**** **** **** **** **** **"),
             ("AKIAIOSFODNN7EXAMPLE", "********************"),
@@ -278,6 +287,8 @@ mod tests {
             "a@b",
             "DE00370400440532013000",
             "3.141592653589793238",
+            "4111111111111111x",
+            "4111111111111111_1",
             "2026-11-24 09:00:00.123456",
             "AKIA",
         ] {

@@ -6,18 +6,21 @@
 //!
 //! * [`RowMask`]: rows of a result (DataRow), text and binary formats.
 //! * [`CopyMask`]: rows of COPY, text and CSV.
+//! * [`StreamMask`]: what a terminal or a command writes.
 //! * [`scrub`]: free text (error details, notices, notification payloads).
 
 mod copy;
 mod detect;
 mod row;
 mod show;
+pub mod stream;
 
 pub use copy::{CopyFormat, CopyMask};
 pub use detect::{scrub, scrub_in_place};
 pub use row::{InvalidRow, RowMask};
 pub use show::MaskKey;
 pub use sluice_config::MaskKind;
+pub use stream::StreamMask;
 
 /// What happens to a column's values.
 #[derive(Clone, Debug, PartialEq, Eq)]

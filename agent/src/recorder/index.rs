@@ -48,7 +48,8 @@ impl Index {
 }
 
 pub(super) fn list(shared: &Shared, filter: &Filter) -> Result<Vec<SessionSummary>, RecorderError> {
-    let mut found: Vec<SessionSummary> = shared.live.lock().values().map(|s| s.summary.lock().clone()).collect();
+    let mut found: Vec<SessionSummary> =
+        shared.live.lock().values().map(|s| s.summary.lock().clone()).collect();
     if !filter.live_only {
         let path = &shared.index.path;
         let file = File::open(path).map_err(RecorderError::io("open", path))?;

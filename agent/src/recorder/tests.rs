@@ -136,7 +136,8 @@ fn a_terminal_is_kept_whole_and_keystrokes_are_counted() {
     session.close("done");
 
     let entries: Vec<_> = recorder.read(&id).unwrap().filter_map(|e| e.unwrap().entry).collect();
-    let screen: Vec<u8> = entries.iter().flat_map(|e| if let Entry::Data(d) = e { d.screen.clone() } else { vec![] }).collect();
+    let screen: Vec<u8> =
+        entries.iter().flat_map(|e| if let Entry::Data(d) = e { d.screen.clone() } else { vec![] }).collect();
     assert_eq!(screen, b"$ echo hello\r\nhello\r\n", "the limits are not a terminal's");
     let completed: Vec<_> =
         entries.iter().filter_map(|e| if let Entry::Completed(c) = e { Some(c) } else { None }).collect();
