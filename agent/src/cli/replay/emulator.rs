@@ -86,7 +86,9 @@ impl Emulator {
 fn shown(line: &Line, columns: usize) -> String {
     let mut out = String::new();
     let (mut used, mut pen) = (0, None);
-    for cell in line.cells() {
+    let blank = |cell: &avt::Cell| cell.char() == ' ' && cell.pen().is_default();
+    let end = line.cells().iter().rposition(|cell| !blank(cell)).map_or(0, |last| last + 1);
+    for cell in line.cells().iter().take(end) {
         let width = usize::from(cell.width());
         if width == 0 {
             continue;

@@ -81,7 +81,8 @@ pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<
             continue;
         }
         // what is played is not printed
-        if (plays || quiet) && reel.take(&mut entry) || quiet {
+        let taken = (plays || quiet) && reel.take(&mut entry);
+        if taken || quiet {
             continue;
         }
         let Some(what) = &entry.entry else { continue };
