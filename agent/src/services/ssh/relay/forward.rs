@@ -48,7 +48,7 @@ impl Link {
                     let client = ClientEnd::new(channel, &link.client_flows);
                     let target = TargetEnd::new(target, &link.target_flows);
                     reply.accept().await;
-                    carry(link, job, client, target, Vec::new(), strict).await;
+                    carry(link, job, client, target, 0, Vec::new(), strict).await;
                 }
                 Err(why) => reply.reject(why).await,
             }
@@ -269,7 +269,7 @@ impl Link {
         let target = TargetEnd::new(channel, &self.target_flows);
         reply.accept().await;
         let job = job(id, self.place().shell(), Instant::now());
-        carry(self, job, client, target, Vec::new(), false).await;
+        carry(self, job, client, target, 0, Vec::new(), false).await;
     }
 
     fn expected(&self, kind: &IncomingKind) -> bool {
