@@ -67,6 +67,55 @@ fn plain_lines_are_understood() {
     }
 }
 
+/// As ansible-core 2.17 sends them: nothing is unknown but what a substitution is an argument of.
+#[test]
+fn lines_of_ansible_come_out_as_they_are() {
+    for (line, expected) in [
+        ("/bin/sh -c 'echo ~deploy && sleep 0'", &["echo?", "sleep 0"][..]),
+        (
+            "/bin/sh -c 'echo PLATFORM; uname; echo FOUND; command -v '\"'\"'python3.12'\"'\"'; echo ENDFOUND && sleep 0'",
+            &["echo PLATFORM", "uname", "echo FOUND", "command -v python3.12", "echo ENDFOUND", "sleep 0"],
+        ),
+        (
+            "/bin/sh -c '( umask 77 && mkdir -p \"` echo /home/deploy/.ansible/tmp `\"&& mkdir \"` echo /home/deploy/.ansible/tmp/x-1 `\" && echo x-1=\"` echo /home/deploy/.ansible/tmp/x-1 `\" ) && sleep 0'",
+            &[
+                "umask 77",
+                "echo /home/deploy/.ansible/tmp",
+                "mkdir? -p",
+                "echo /home/deploy/.ansible/tmp/x-1",
+                "mkdir?",
+                "echo /home/deploy/.ansible/tmp/x-1",
+                "echo?",
+                "sleep 0",
+            ],
+        ),
+        (
+            "/bin/sh -c 'chmod u+rwx /home/deploy/.ansible/tmp/x-1/ /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py && sleep 0'",
+            &[
+                "chmod u+rwx /home/deploy/.ansible/tmp/x-1/ /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "sleep 0",
+            ],
+        ),
+        (
+            "/bin/sh -c 'sudo -H -S -n  -u root /bin/sh -c '\"'\"'echo BECOME-SUCCESS-x ; /usr/bin/python3 /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py'\"'\"' && sleep 0'",
+            &[
+                "sudo -H -S -n -u root /bin/sh -c echo BECOME-SUCCESS-x ; /usr/bin/python3 /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "/bin/sh* -c echo BECOME-SUCCESS-x ; /usr/bin/python3 /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "echo* BECOME-SUCCESS-x",
+                "/usr/bin/python3* /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "sleep 0",
+            ],
+        ),
+        (
+            "/bin/sh -c 'rm -f -r /home/deploy/.ansible/tmp/x-1/ > /dev/null 2>&1 && sleep 0'",
+            &["rm -f -r /home/deploy/.ansible/tmp/x-1/", "sleep 0"],
+        ),
+    ] {
+        assert_eq!(programs(line)[1..], *expected, "{line}");
+        assert!(analyse(line.as_bytes()).unknown.is_none(), "{line}");
+    }
+}
+
 /// The program within is listed too, with who it runs as.
 #[test]
 fn wrappers_are_looked_through() {
@@ -82,6 +131,8 @@ fn wrappers_are_looked_through() {
         ("command rm x", &["command rm x", "rm x"]),
         ("busybox rm x", &["busybox rm x", "rm x"]),
         ("xargs -0 rm -f", &["xargs -0 rm -f", "rm? -f"]),
+        ("xargs -I{} mv {} /srv", &["xargs -I{} mv {} /srv", "mv? {} /srv"]),
+        ("bash -euo pipefail -c 'rm x'", &["bash -euo pipefail -c rm x", "rm x"]),
         ("sh -c 'rm x'", &["sh -c rm x", "rm x"]),
         ("bash -lc 'rm x; ls'", &["bash -lc rm x; ls", "rm x", "ls"]),
         ("bash -o pipefail -c 'rm x'", &["bash -o pipefail -c rm x", "rm x"]),
@@ -111,46 +162,227 @@ fn c4_what_hides_a_command_is_unknown() {
     let mut lost = Vec::new();
     for line in [
         // names and words that are computed
-        "$X", "\"$X\" a", "r$X x", "$(echo rm) x", "`echo rm` x", "r?", "/bin/r*", "{rm,x}", "~bob/rm",
-        "=rm x", "ls *", "ls $X", "ls \"$X\"", "ls {a,b}", "ls ~bob", "ls $((1+1))", "ls ${X:-a}", "a[0]=x",
+        "$X",
+        "\"$X\" a",
+        "r$X x",
+        "$(echo rm) x",
+        "`echo rm` x",
+        "r?",
+        "/bin/r*",
+        "{rm,x}",
+        "~bob/rm",
+        "=rm x",
+        "ls *",
+        "ls $X",
+        "ls \"$X\"",
+        "ls {a,b}",
+        "ls ~bob",
+        "ls $((1+1))",
+        "ls ${X:-a}",
+        "a[0]=x",
         // what words mean is changed
-        "alias ls=rm; ls", "ls() { rm x; }; ls", "ls () ( rm x )", "function ls { rm x; }; ls", "trap 'rm x' EXIT",
-        "source /srv/x", ". /srv/x", "eval $X", "eval \"$(echo rm)\"", "hash -p /bin/rm ls; ls", "enable -f x y",
-        "shopt -s expand_aliases", "set -k; a", "declare x=y", "typeset x", "let x=1", "mapfile -C rm x",
-        "complete -C rm x", "bind -x a", "noglob rm x", "nocorrect rm x", "repeat 3 rm x", "- rm x",
-        "and rm x", "or rm x", "not rm x", "begin; rm x; end", "time ! rm x", "builtin eval rm x; $X",
+        "alias ls=rm; ls",
+        "ls() { rm x; }; ls",
+        "ls () ( rm x )",
+        "function ls { rm x; }; ls",
+        "trap 'rm x' EXIT",
+        "source /srv/x",
+        ". /srv/x",
+        "eval $X",
+        "eval \"$(echo rm)\"",
+        "hash -p /bin/rm ls; ls",
+        "enable -f x y",
+        "shopt -s expand_aliases",
+        "set -k; a",
+        "declare x=y",
+        "typeset x",
+        "let x=1",
+        "mapfile -C rm x",
+        "complete -C rm x",
+        "bind -x a",
+        "noglob rm x",
+        "nocorrect rm x",
+        "repeat 3 rm x",
+        "- rm x",
+        "and rm x",
+        "or rm x",
+        "not rm x",
+        "begin; rm x; end",
+        "time ! rm x",
+        "builtin eval rm x; $X",
         // variables that change what programs do
-        "PATH=/tmp ls", "LD_PRELOAD=/tmp/x ls", "BASH_ENV=/tmp/x sh /srv/x", "IFS=x ls", "env LD_PRELOAD=/x ls",
-        "sudo PATH=/tmp ls", "export PATH=/tmp; ls", "PATH=/tmp; ls", "path=/tmp; ls", "for PATH in /tmp; do ls; done",
-        "GIT_SSH_COMMAND=rm git fetch", "PAGER=rm man ls", "readonly PATH=/x", "FOO+=x ls",
+        "PATH=/tmp ls",
+        "LD_PRELOAD=/tmp/x ls",
+        "BASH_ENV=/tmp/x sh /srv/x",
+        "IFS=x ls",
+        "env LD_PRELOAD=/x ls",
+        "sudo PATH=/tmp ls",
+        "export PATH=/tmp; ls",
+        "PATH=/tmp; ls",
+        "path=/tmp; ls",
+        "for PATH in /tmp; do ls; done",
+        "GIT_SSH_COMMAND=rm git fetch",
+        "PAGER=rm man ls",
+        "readonly PATH=/x",
+        "FOO+=x ls",
         // forms on which shells differ
-        "cat <<EOF\n$(rm x)\nEOF", "cat <<'EOF'\nx\nEOF", "sh <<EOF\nrm x\nEOF", "cat <<<x", "a &> /srv/x",
-        "a |& b", "a <(rm x)", "a >(rm x)", "[[ a = b ]]", "(( x = 1 ))", "echo $[1]", "echo $'\\x72m'",
-        "\\$'a\\'b'; rm x; 'c", "echo $\"x\"", "ls # comment", "ls #; rm x", "echo 'a\\' '; rm x '",
-        "r\\m x", "r\\\nm x", "echo \\x72", "coproc rm x", "select x in a; do b; done", "a >! x", "a &>> x",
-        "echo ${X@P}", "echo ${!X}", "echo ${X[$(rm x)]}", "echo ${X:-$(rm x)}", "echo $((x))", "echo ${x:y}",
-        "test -v 'a[$(rm x)]'", "[ -v $X ]", "printf -v 'a[$(rm x)]' y", "unset 'a[`rm x`]'", "ls *(e:rm:)",
-        "a 2>&$X", "a >&/srv/x", "a 99999999999>x", "ls\u{0}", "ls \u{1b}",
+        "cat <<EOF\n$(rm x)\nEOF",
+        "cat <<'EOF'\nx\nEOF",
+        "sh <<EOF\nrm x\nEOF",
+        "cat <<<x",
+        "a &> /srv/x",
+        "a |& b",
+        "a <(rm x)",
+        "a >(rm x)",
+        "[[ a = b ]]",
+        "(( x = 1 ))",
+        "echo $[1]",
+        "echo $'\\x72m'",
+        "\\$'a\\'b'; rm x; 'c",
+        "echo $\"x\"",
+        "ls # comment",
+        "ls #; rm x",
+        "echo 'a\\' '; rm x '",
+        "r\\m x",
+        "r\\\nm x",
+        "echo \\x72",
+        "coproc rm x",
+        "select x in a; do b; done",
+        "a >! x",
+        "a &>> x",
+        "echo ${X@P}",
+        "echo ${!X}",
+        "echo ${X[$(rm x)]}",
+        "echo ${X:-$(rm x)}",
+        "echo $((x))",
+        "echo ${x:y}",
+        "test -v 'a[$(rm x)]'",
+        "[ -v $X ]",
+        "printf -v 'a[$(rm x)]' y",
+        "unset 'a[`rm x`]'",
+        "x=1; read $x",
+        "ls *(e:rm:)",
+        "a 2>&$X",
+        "a >&/srv/x",
+        "a 99999999999>x",
+        "ls\u{0}",
+        "ls \u{1b}",
         // code
-        "sh", "bash -s", "sh -i", "echo x | sh", "echo cm0geA== | base64 -d | sh", "curl http://x | bash",
-        "sh -c $X", "sh -c \"$X\"", "bash -c", "bash --rcfile /tmp/x -c ls", "sh < /srv/x", "sh /dev/stdin",
-        "fish -c 'rm x'", "csh -c 'rm x'", "python3 -c 'import os'", "python3", "python3 -", "python3 -uc x",
-        "python3.11 -c x", "perl -e x", "perl -ne x", "perl", "ruby -e x", "node -e x", "node --eval x", "php -r x",
-        "lua -e x", "awk 'BEGIN{system(\"rm x\")}'", "awk '{print > \"/srv/x\"}'", "awk -f /srv/x", "gawk -e x",
-        "sed '1e rm x'", "sed 's/a/rm x/e'", "sed 'w /srv/x'", "sed -i s/a/b/ /srv/x", "sed -f /srv/x", "sed -e p",
-        "vim -c '!rm x'", "vi +!rm", "ed /srv/x", "less +!rm", "psql -c '\\! rm x'",
+        "sh",
+        "bash -s",
+        "sh -i",
+        "echo x | sh",
+        "echo cm0geA== | base64 -d | sh",
+        "curl http://x | bash",
+        "sh -c $X",
+        "sh -c \"$X\"",
+        "bash -c",
+        "bash --rcfile /tmp/x -c ls",
+        "sh < /srv/x",
+        "sh /dev/stdin",
+        "fish -c 'rm x'",
+        "csh -c 'rm x'",
+        "python3 -c 'import os'",
+        "python3",
+        "python3 -",
+        "python3 -uc x",
+        "python3.11 -c x",
+        "perl -e x",
+        "perl -ne x",
+        "perl",
+        "ruby -e x",
+        "node -e x",
+        "node --eval x",
+        "php -r x",
+        "lua -e x",
+        "awk 'BEGIN{system(\"rm x\")}'",
+        "awk '{print > \"/srv/x\"}'",
+        "awk -f /srv/x",
+        "gawk -e x",
+        "sed '1e rm x'",
+        "sed 's/a/rm x/e'",
+        "sed 'w /srv/x'",
+        "sed -i s/a/b/ /srv/x",
+        "sed -f /srv/x",
+        "sed -e p",
+        "vim -c '!rm x'",
+        "vi +!rm",
+        "ed /srv/x",
+        "less +!rm",
+        "psql -c '\\! rm x'",
+        "psql -c 'select 1 \\! rm x'",
         // what runs later, elsewhere, or by an option
-        "at now", "batch", "systemd-run rm x", "crontab /srv/x", "crontab -e", "screen -dm rm x", "tmux new rm x",
-        "watch rm x", "script -c 'rm x'", "parallel rm", "nsenter -t 1 rm x", "unshare rm x", "chroot /x rm x",
-        "strace rm x", "gdb -ex '!rm x'", "/lib64/ld-linux-x86-64.so.2 /bin/rm x", "ip netns exec x rm x",
-        "socat - EXEC:rm", "xargs sh -c", "xargs env", "env -S 'rm x'", "env $X", "sudo $X", "sudo",
-        "sudo -i", "sudo -e /etc/passwd", "sudo -R /x ls", "su", "su -", "su -c $X", "su -s /bin/x -c ls",
-        "nohup $X", "timeout 5 $X", "find /srv $X", "find /srv -exec $X {} +", "ssh other", "ssh -o ProxyCommand=x h ls",
-        "ssh h -p 22", "tar --checkpoint-action=exec=x -f y", "tar --to-command=x -f y", "tar -I x -f y",
-        "git -c core.pager=x log", "git clone ext::x", "rsync -e x a b", "sort --compress-program=x",
-        "split --filter=x", "tcpdump -z x", "apt-get -o x=y install z", "flock -c 'rm x' /srv/y", "flock /srv/x -c ls",
+        "at now",
+        "batch",
+        "systemd-run rm x",
+        "crontab /srv/x",
+        "crontab -e",
+        "screen -dm rm x",
+        "tmux new rm x",
+        "watch rm x",
+        "script -c 'rm x'",
+        "parallel rm",
+        "nsenter -t 1 rm x",
+        "unshare rm x",
+        "chroot /x rm x",
+        "strace rm x",
+        "gdb -ex '!rm x'",
+        "/lib64/ld-linux-x86-64.so.2 /bin/rm x",
+        "ip netns exec x rm x",
+        "socat - EXEC:rm",
+        "xargs sh -c",
+        "xargs env",
+        "env -S 'rm x'",
+        "env $X",
+        "sudo $X",
+        "sudo",
+        "sudo -i",
+        "sudo -e /etc/passwd",
+        "sudo -R /x ls",
+        "su",
+        "su -",
+        "su -c $X",
+        "su -s /bin/x -c ls",
+        "nohup $X",
+        "timeout 5 $X",
+        "find /srv $X",
+        "find /srv -exec $X {} +",
+        "ssh other",
+        "ssh -o ProxyCommand=x h ls",
+        "ssh h -p 22",
+        "tar --checkpoint-action=exec=x -f y",
+        "tar --to-command=x -f y",
+        "tar -I x -f y",
+        "git -c core.pager=x log",
+        "git clone ext::x",
+        "rsync -e x a b",
+        "rsync -avze x a b",
+        "tar cIf x y",
+        "tar -xIf x y",
+        "tar --to-comm=x -f y",
+        "sudo -b ls",
+        "sort --compress-program=x",
+        "split --filter=x",
+        "tcpdump -z x",
+        "apt-get -o x=y install z",
+        "flock -c 'rm x' /srv/y",
+        "flock /srv/x -c ls",
         // not a command at all
-        "", " ", "a |", "a &&", "if a", "(a", "a)", "'a", "\"a", "`a", "$(a", "${a", "a\\", "x=1", "> /srv/x; if",
+        "",
+        " ",
+        "a |",
+        "a &&",
+        "if a",
+        "(a",
+        "a)",
+        "'a",
+        "\"a",
+        "`a",
+        "$(a",
+        "${a",
+        "a\\",
+        "x=1",
+        "> /srv/x; if",
     ] {
         if understood(line) {
             lost.push(line);
@@ -207,7 +439,9 @@ fn files_that_the_shell_opens_are_seen() {
         assert_eq!(opened(line), expected, "{line}");
         assert!(understood(line), "{line}");
     }
-    for line in ["a > $X", "a > *", "a > ~bob/x", "cd /etc; a > passwd", "while a; do b > x; cd /etc; done", "a > ''"] {
+    for line in
+        ["a > $X", "a > *", "a > ~bob/x", "cd /etc; a > passwd", "while a; do b > x; cd /etc; done", "a > ''"]
+    {
         assert!(analyse(line.as_bytes()).unknown.is_some(), "{line}");
     }
 }
@@ -215,15 +449,49 @@ fn files_that_the_shell_opens_are_seen() {
 #[test]
 fn the_removal_of_everything_is_seen() {
     for line in [
-        "rm -rf /", "rm -r -f /", "rm / -fr", "rm -R //", "rm -rf /.", "rm -rf /etc/..", "rm -rf '/'", "rm -rf \"/\"",
-        "rm --recursive /", "rm --rec /", "rm -rf /*", "rm -rf /?*", "rm -rf /{bin,etc}", "rm -rf x --no-preserve-root",
-        "sudo rm -rf /", "sh -c 'rm -rf /'", "/bin/rm -rf /", "a && (rm -rf /)", "echo $(rm -rf /)", "cd /; rm -rf *",
-        "cd / && rm -r .", "rm -rf -- /", "find / -delete", "find / -exec rm -rf {} +", "busybox rm -rf /",
-        "x | xargs rm -rf /", "rm -rf $X /", "eval rm -rf /", "nohup sudo env rm -rf / &",
+        "rm -rf /",
+        "rm -r -f /",
+        "rm / -fr",
+        "rm -R //",
+        "rm -rf /.",
+        "rm -rf /etc/..",
+        "rm -rf '/'",
+        "rm -rf \"/\"",
+        "rm --recursive /",
+        "rm --rec /",
+        "rm -rf /*",
+        "rm -rf /?*",
+        "rm -rf /{bin,etc}",
+        "rm -rf x --no-preserve-root",
+        "sudo rm -rf /",
+        "sh -c 'rm -rf /'",
+        "/bin/rm -rf /",
+        "a && (rm -rf /)",
+        "echo $(rm -rf /)",
+        "cd /; rm -rf *",
+        "cd / && rm -r .",
+        "cd ../../..; rm -rf *",
+        "rm -rf -- /",
+        "find / -delete",
+        "find / -exec rm -rf {} +",
+        "busybox rm -rf /",
+        "x | xargs rm -rf /",
+        "rm -rf $X /",
+        "eval rm -rf /",
+        "nohup sudo env rm -rf / &",
     ] {
         assert!(analyse(line.as_bytes()).removes_root, "{line}: {:?}", analyse(line.as_bytes()));
     }
-    for line in ["rm -rf /srv/x", "rm /", "rm -rf .", "rm -rf *", "ls /", "find /srv -delete", "echo rm -rf /", "cd /srv; rm -rf *"] {
+    for line in [
+        "rm -rf /srv/x",
+        "rm /",
+        "rm -rf .",
+        "rm -rf *",
+        "ls /",
+        "find /srv -delete",
+        "echo rm -rf /",
+        "cd /srv; rm -rf *",
+    ] {
         assert!(!analyse(line.as_bytes()).removes_root, "{line}");
     }
 }
@@ -245,7 +513,8 @@ fn servers_are_recognised() {
     let rsync = |sends, removes, paths: &[&str]| {
         Some(Server::Rsync(Rsync { sends, removes, paths: paths.iter().map(ToString::to_string).collect() }))
     };
-    let git = |receives, repository: &str| Some(Server::Git(Git { receives, repository: repository.to_owned() }));
+    let git =
+        |receives, repository: &str| Some(Server::Git(Git { receives, repository: repository.to_owned() }));
     for (line, expected) in [
         ("scp -t /srv/x", scp(true, false, false, false, &["/srv/x"])),
         ("scp -r -p -d -t -- /srv/x", scp(true, true, true, true, &["/srv/x"])),
@@ -253,7 +522,10 @@ fn servers_are_recognised() {
         ("scp -v -f a b", scp(false, false, false, false, &["a", "b"])),
         ("/usr/bin/scp -f x", scp(false, false, false, false, &["x"])),
         ("rsync --server -vlogDtpre.iLsfxCIvu . /srv/", rsync(false, false, &["/srv/"])),
-        ("rsync --server --sender -vlogDtpre.iLsfxCIvu . /srv/a /srv/b", rsync(true, false, &["/srv/a", "/srv/b"])),
+        (
+            "rsync --server --sender -vlogDtpre.iLsfxCIvu . /srv/a /srv/b",
+            rsync(true, false, &["/srv/a", "/srv/b"]),
+        ),
         ("rsync --server -vlogDtpre.iLsfxCIvu --delete . /srv/", rsync(false, true, &["/srv/"])),
         ("git-upload-pack '/srv/x.git'", git(false, "/srv/x.git")),
         ("git upload-pack '/srv/x.git'", git(false, "/srv/x.git")),
@@ -266,17 +538,70 @@ fn servers_are_recognised() {
         assert!(found.unknown.is_none(), "{line}: {found:?}");
     }
     for line in [
-        "scp -t a b", "scp -t", "scp -f *.log", "scp -S x -t y", "scp -t x; ls", "scp -t -f x", "scp -t ~bob/x",
-        "/tmp/scp -t x", "rsync --server --daemon .", "rsync --server -slogDtpr . /srv", "rsync --server . ",
-        "rsync --server --log-file=/etc/x . /srv", "rsync --server --sender -a . '/srv/*'", "sudo rsync --server . x",
-        "rsync --server --files-from=- . /srv", "git-upload-pack --exec=x /srv", "git-upload-pack ~bob/x",
-        "git -c x=y upload-pack /srv", "git-receive-pack /srv > x", "sudo /usr/lib/openssh/sftp-server",
-        "/usr/lib/openssh/sftp-server -d /x", "git-shell -c x", "PATH=/x scp -t y",
+        "scp -t a b",
+        "scp -t",
+        "scp -f *.log",
+        "scp -S x -t y",
+        "scp -t x; ls",
+        "scp -t -f x",
+        "scp -t ~bob/x",
+        "/tmp/scp -t x",
+        "rsync --server --daemon .",
+        "rsync --server -slogDtpr . /srv",
+        "rsync --server . ",
+        "rsync --server --log-file=/etc/x . /srv",
+        "rsync --server --sender -a . '/srv/*'",
+        "sudo rsync --server . x",
+        "rsync --server --files-from=- . /srv",
+        "git-upload-pack --exec=x /srv",
+        "git-upload-pack ~bob/x",
+        "git -c x=y upload-pack /srv",
+        "git-receive-pack /srv > x",
+        "sudo /usr/lib/openssh/sftp-server",
+        "/usr/lib/openssh/sftp-server -d /x",
+        "git-shell -c x",
+        "PATH=/x scp -t y",
     ] {
         let found = analyse(line.as_bytes());
         assert!(found.server.is_none(), "{line}");
         // in a directory of somebody's own it is a program of its own
         assert!(!understood(line) || line.starts_with("/tmp/"), "{line}: {found:?}");
+    }
+}
+
+/// As rsync 3.5, git and scp of OpenSSH send them.
+#[test]
+fn lines_of_clients_are_servers() {
+    for line in [
+        "rsync --server -logDtpre.iLsfxCIvu . /srv/x",
+        "rsync --server --sender -vlogDtprze.iLsfxCIvu . /srv/x",
+        "rsync --server -vlogDtprze.iLsfxCIvu --delete --partial . /srv/x",
+        "rsync --server -lHogDtpAXrSe.iLsfxCIvu --delete-after --numeric-ids . /srv/x",
+        "rsync --server -logDtpre.iLsfxCIvu --bwlimit=100 --inplace . /srv/x",
+        "rsync --server --sender -logDtpre.iLsfxCIvu --remove-source-files . /srv/x",
+        "rsync --server -logDtprce.iLsfxCIvu --size-only . /srv/x",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/a\\ b",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . .",
+        "git-upload-pack '/srv/x.git'",
+        "git-upload-pack '~/x y'",
+        "git-receive-pack 'x'",
+        "scp -r -p -d -t '/srv/a b'",
+        "scp -r -f .",
+        "scp -f ~/x",
+    ] {
+        let found = analyse(line.as_bytes());
+        assert!(found.server.is_some() && found.unknown.is_none(), "{line}: {found:?}");
+    }
+    // paths that don't stand in the line, or lie where no rule is asked
+    for line in [
+        "rsync --server -slogDtpre.iLsfxCIvu",
+        "rsync --server --sender -logDtpRe.LsfxCIvu --files-from=- --from0 . /srv/x",
+        "rsync --server -blogDtpre.iLsfxCIvu --backup-dir /x . /srv/x",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/*.log",
+        "scp -f /srv/*.log",
+    ] {
+        let found = analyse(line.as_bytes());
+        assert!(found.server.is_none() && !understood(line), "{line}: {found:?}");
     }
 }
 
