@@ -5,9 +5,10 @@ use super::word::Word;
 /// before.
 pub(super) fn of_root(base: &str, arguments: &[Word], at_root: bool) -> bool {
     let letters = |letter: char| {
-        arguments.iter().filter_map(Word::literal).any(|text| {
-            text.starts_with('-') && !text.starts_with("--") && text.contains(letter)
-        })
+        arguments
+            .iter()
+            .filter_map(Word::literal)
+            .any(|text| text.starts_with('-') && !text.starts_with("--") && text.contains(letter))
     };
     let says = |option: &str| arguments.iter().any(|word| word.literal() == Some(option));
     match base {
@@ -27,6 +28,11 @@ pub(super) fn of_root(base: &str, arguments: &[Word], at_root: bool) -> bool {
 /// Whether `path` is the root: `/`, `//`, `/./`, `/..`, `/etc/..`.
 pub(super) fn is_root(path: &str) -> bool {
     path.starts_with('/') && plain(path).is_empty()
+}
+
+/// Whether a change to `path` may lead to the root: it is the root, or goes nowhere but up.
+pub(super) fn leads_to_root(path: &str) -> bool {
+    is_root(path) || (path.contains("..") && path.split('/').all(|part| ["", ".", ".."].contains(&part)))
 }
 
 /// The parts of an absolute path that are left.
