@@ -124,11 +124,7 @@ const WRAPPERS: &[Wrapper] = &[
     Wrapper { names: &["time"], options: Options { flags: "pv", ..Options::NONE }, ..PLAIN },
     Wrapper {
         names: &["stdbuf"],
-        options: Options {
-            valued: "ioe",
-            long_valued: &["--input", "--output", "--error"],
-            ..Options::NONE
-        },
+        options: Options { valued: "ioe", long_valued: &["--input", "--output", "--error"], ..Options::NONE },
         ..PLAIN
     },
     Wrapper { names: &["exec"], options: Options { flags: "cl", valued: "a", ..Options::NONE }, ..PLAIN },
@@ -169,18 +165,89 @@ const WRAPPERS: &[Wrapper] = &[
 /// What runs, later or elsewhere or by a syntax of its own, something that is not seen; and builtins that change what
 /// the words behind them mean.
 const UNSEEN: &[&str] = &[
-    "watch", "parallel", "script", "screen", "tmux", "expect", "gdb", "strace", "ltrace", "perf", "at",
-    "batch", "systemd-run", "nsenter", "unshare", "chroot", "setpriv", "chrt", "taskset", "setarch",
-    "linux32", "linux64", "runcon", "sg", "newgrp", "login", "machinectl", "rlwrap", "socat", "ncat",
-    "start-stop-daemon", "dbus-run-session", "capsh", "prlimit", "firejail", "bwrap", "proot", "daemon",
-    "daemonize", "entr", "inotifywait", "run-parts", "ed", "ex", "source", ".", "alias", "unalias", "trap",
-    "enable", "hash", "shopt", "bind", "complete", "compgen", "declare", "typeset", "let", "mapfile",
-    "readarray", "local", "select", "function", "coproc", "repeat", "foreach", "and", "or", "not", "begin",
-    "switch", "nocorrect", "noglob", "-", "emulate", "zmodload", "autoload", "fc",
+    "watch",
+    "parallel",
+    "script",
+    "screen",
+    "tmux",
+    "expect",
+    "gdb",
+    "strace",
+    "ltrace",
+    "perf",
+    "at",
+    "batch",
+    "systemd-run",
+    "nsenter",
+    "unshare",
+    "chroot",
+    "setpriv",
+    "chrt",
+    "taskset",
+    "setarch",
+    "linux32",
+    "linux64",
+    "runcon",
+    "sg",
+    "newgrp",
+    "login",
+    "machinectl",
+    "rlwrap",
+    "socat",
+    "ncat",
+    "start-stop-daemon",
+    "dbus-run-session",
+    "capsh",
+    "prlimit",
+    "firejail",
+    "bwrap",
+    "proot",
+    "daemon",
+    "daemonize",
+    "entr",
+    "inotifywait",
+    "run-parts",
+    "ed",
+    "ex",
+    "source",
+    ".",
+    "alias",
+    "unalias",
+    "trap",
+    "enable",
+    "hash",
+    "shopt",
+    "bind",
+    "complete",
+    "compgen",
+    "declare",
+    "typeset",
+    "let",
+    "mapfile",
+    "readarray",
+    "local",
+    "select",
+    "function",
+    "coproc",
+    "repeat",
+    "foreach",
+    "and",
+    "or",
+    "not",
+    "begin",
+    "switch",
+    "nocorrect",
+    "noglob",
+    "-",
+    "emulate",
+    "zmodload",
+    "autoload",
+    "fc",
 ];
 
 /// Those of them that go on when the line is done.
-const LATER: &[&str] = &["at", "batch", "systemd-run", "screen", "tmux", "daemon", "daemonize", "start-stop-daemon", "crontab"];
+const LATER: &[&str] =
+    &["at", "batch", "systemd-run", "screen", "tmux", "daemon", "daemonize", "start-stop-daemon", "crontab"];
 
 /// Builtins that evaluate what looks like an element of an array.
 const EVALUATING: &[&str] = &["test", "[", "printf", "read", "unset", "wait", "getopts", "readonly"];
@@ -227,8 +294,7 @@ impl Walk<'_> {
         }
         let known = arguments.iter().map_while(|word| word.literal().map(str::to_owned)).collect();
         let why = arguments.iter().find_map(Word::why).map(str::to_owned);
-        let program =
-            Program { name: name.clone(), arguments: known, unknown: why, elevated: self.elevated };
+        let program = Program { name: name.clone(), arguments: known, unknown: why, elevated: self.elevated };
         let base = program.basename().to_owned();
         self.found.removes_root |= removal::of_root(&base, arguments, self.at_root);
         self.found.programs.push(program);

@@ -5,9 +5,10 @@ use super::word::Word;
 /// before.
 pub(super) fn of_root(base: &str, arguments: &[Word], at_root: bool) -> bool {
     let letters = |letter: char| {
-        arguments.iter().filter_map(Word::literal).any(|text| {
-            text.starts_with('-') && !text.starts_with("--") && text.contains(letter)
-        })
+        arguments
+            .iter()
+            .filter_map(Word::literal)
+            .any(|text| text.starts_with('-') && !text.starts_with("--") && text.contains(letter))
     };
     let says = |option: &str| arguments.iter().any(|word| word.literal() == Some(option));
     match base {

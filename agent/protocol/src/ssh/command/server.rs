@@ -101,23 +101,64 @@ fn scp(arguments: &[&str]) -> Option<Scp> {
         }
     }
     found.paths.extend(rest.map(|text| (*text).to_owned()));
-    let right = found.receives != sends && if sends { !found.paths.is_empty() } else { found.paths.len() == 1 };
+    let right =
+        found.receives != sends && if sends { !found.paths.is_empty() } else { found.paths.len() == 1 };
     (right && found.paths.iter().all(|path| is_path(path))).then_some(found)
 }
 
 fn rsync(arguments: &[&str]) -> Option<Rsync> {
     // what changes only what is compared and how it is sent; options that name files of the target are not among them
     const PLAIN: &[&str] = &[
-        "--archive", "--numeric-ids", "--inplace", "--partial", "--append", "--append-verify", "--existing",
-        "--ignore-existing", "--ignore-errors", "--force", "--delay-updates", "--stats", "--checksum",
-        "--compress", "--new-compress", "--old-compress", "--size-only", "--ignore-times", "--no-implied-dirs",
-        "--dirs", "--no-dirs", "--no-r", "--fuzzy", "--sparse", "--safe-links", "--copy-unsafe-links",
-        "--munge-links", "--list-only", "--itemize-changes", "--one-file-system", "--no-motd", "--mkpath",
+        "--archive",
+        "--numeric-ids",
+        "--inplace",
+        "--partial",
+        "--append",
+        "--append-verify",
+        "--existing",
+        "--ignore-existing",
+        "--ignore-errors",
+        "--force",
+        "--delay-updates",
+        "--stats",
+        "--checksum",
+        "--compress",
+        "--new-compress",
+        "--old-compress",
+        "--size-only",
+        "--ignore-times",
+        "--no-implied-dirs",
+        "--dirs",
+        "--no-dirs",
+        "--no-r",
+        "--fuzzy",
+        "--sparse",
+        "--safe-links",
+        "--copy-unsafe-links",
+        "--munge-links",
+        "--list-only",
+        "--itemize-changes",
+        "--one-file-system",
+        "--no-motd",
+        "--mkpath",
     ];
     const VALUED: &[&str] = &[
-        "--max-size=", "--min-size=", "--modify-window=", "--timeout=", "--bwlimit=", "--block-size=",
-        "--compress-level=", "--compress-choice=", "--checksum-choice=", "--checksum-seed=", "--log-format=",
-        "--out-format=", "--chmod=", "--skip-compress=", "--info=", "--stop-after=",
+        "--max-size=",
+        "--min-size=",
+        "--modify-window=",
+        "--timeout=",
+        "--bwlimit=",
+        "--block-size=",
+        "--compress-level=",
+        "--compress-choice=",
+        "--checksum-choice=",
+        "--checksum-seed=",
+        "--log-format=",
+        "--out-format=",
+        "--chmod=",
+        "--skip-compress=",
+        "--info=",
+        "--stop-after=",
     ];
     let [first, rest @ ..] = arguments else { return None };
     if *first != "--server" {
@@ -132,7 +173,10 @@ fn rsync(arguments: &[&str]) -> Option<Rsync> {
         let cluster = text.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
         if *text == "--sender" {
             found.sends = true;
-        } else if text.starts_with("--delete") || *text == "--remove-source-files" || *text == "--remove-sent-files" {
+        } else if text.starts_with("--delete")
+            || *text == "--remove-source-files"
+            || *text == "--remove-sent-files"
+        {
             found.removes = true;
         } else if let Some(letters) = cluster {
             // behind `e` and `.` the client says what it can; `s` would send the paths by another way
@@ -171,5 +215,7 @@ fn git(service: &str, arguments: &[&str]) -> Option<Git> {
 
 /// No option, and nobody else's directory, which these programs would look up themselves.
 fn is_path(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with('-') && (!text.starts_with('~') || text == "~" || text.starts_with("~/"))
+    !text.is_empty()
+        && !text.starts_with('-')
+        && (!text.starts_with('~') || text == "~" || text.starts_with("~/"))
 }

@@ -50,9 +50,33 @@ pub(super) fn shell(walk: &mut Walk<'_>, base: &str, arguments: &[Word]) -> Opti
 /// Whether `base` is an interpreter of another language.
 pub(super) fn is_interpreter(base: &str) -> bool {
     const EXACT: &[&str] = &[
-        "node", "nodejs", "deno", "bun", "lua", "luajit", "tclsh", "wish", "Rscript", "R", "guile", "racket",
-        "ocaml", "ghci", "runghc", "irb", "julia", "erl", "elixir", "groovy", "scala", "jshell", "osascript",
-        "bc", "dc", "m4", "xonsh",
+        "node",
+        "nodejs",
+        "deno",
+        "bun",
+        "lua",
+        "luajit",
+        "tclsh",
+        "wish",
+        "Rscript",
+        "R",
+        "guile",
+        "racket",
+        "ocaml",
+        "ghci",
+        "runghc",
+        "irb",
+        "julia",
+        "erl",
+        "elixir",
+        "groovy",
+        "scala",
+        "jshell",
+        "osascript",
+        "bc",
+        "dc",
+        "m4",
+        "xonsh",
     ];
     const VERSIONED: &[&str] = &["python", "pypy", "perl", "ruby", "php", "lua"];
     let versioned = |name: &&str| {
@@ -115,7 +139,8 @@ pub(super) fn script(base: &str, arguments: &[Word]) -> Option<String> {
         let is_flag = |text: &&&str| !["-n", "-E", "-r", "-u", "-s", "-z"].contains(*text);
         let in_place = literal.iter().any(|text| text.starts_with("-i") || text.starts_with("--in-place"));
         let mut rest = literal.iter().filter(is_flag).filter(|text| !text.starts_with("-i"));
-        !in_place && rest.next().is_some_and(|text| sed_is_plain(text))
+        !in_place
+            && rest.next().is_some_and(|text| sed_is_plain(text))
             && !rest.any(|text| text.starts_with('-'))
     };
     (!plain).then(|| format!("{base}: a script that may write files or run programs"))
@@ -126,7 +151,9 @@ fn sed_is_plain(script: &str) -> bool {
     let address = script.trim_start_matches(|c: char| c.is_ascii_digit() || c == ',' || c == '$');
     if let Some(rest) = address.strip_prefix('/') {
         return rest.rsplit_once('/').is_some_and(|(expression, command)| {
-            !expression.contains('/') && !expression.contains('\n') && ["d", "p", "!d", "q"].contains(&command)
+            !expression.contains('/')
+                && !expression.contains('\n')
+                && ["d", "p", "!d", "q"].contains(&command)
         });
     }
     if let Some(rest) = script.strip_prefix('s') {
@@ -195,11 +222,8 @@ pub(super) fn su(walk: &mut Walk<'_>, base: &str, arguments: &[Word]) {
 
 /// `ssh host code`: what runs at the other host is listed as if it ran here.
 pub(super) fn ssh(walk: &mut Walk<'_>, arguments: &[Word]) {
-    const OPTIONS: Options = Options {
-        flags: "46AaCfGgKkMNnqsTtVvXxYy",
-        valued: "BbcDEeIiJLlmOPpQRSWw",
-        ..Options::NONE
-    };
+    const OPTIONS: Options =
+        Options { flags: "46AaCfGgKkMNnqsTtVvXxYy", valued: "BbcDEeIiJLlmOPpQRSWw", ..Options::NONE };
     match options::skip(arguments, &OPTIONS) {
         Err(why) => walk.unknown(format!("ssh: {why}")),
         Ok(at) => match arguments.get(at + 1..) {

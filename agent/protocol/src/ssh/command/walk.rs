@@ -165,7 +165,10 @@ impl<'a> Walk<'a> {
             None => false,
         };
         if !harmless {
-            self.unknown(format!("it sets {}, which may change what programs do", name.unwrap_or("a variable")));
+            self.unknown(format!(
+                "it sets {}, which may change what programs do",
+                name.unwrap_or("a variable")
+            ));
         }
     }
 

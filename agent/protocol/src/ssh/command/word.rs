@@ -136,7 +136,9 @@ impl Reader<'_> {
             }
             '~' if first => {
                 self.literal.push(c);
-                if !self.rest().is_empty() && !self.rest().starts_with(['/', ' ', '\t', '\n', ';', '&', '|', ')']) {
+                if !self.rest().is_empty()
+                    && !self.rest().starts_with(['/', ' ', '\t', '\n', ';', '&', '|', ')'])
+                {
                     self.computed = Some("somebody's own directory");
                 }
             }

@@ -89,7 +89,11 @@ fn times(rest: &[u8]) -> Option<Line> {
 
 fn number(digits: &[u8]) -> Option<u64> {
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    if plain { std::str::from_utf8(digits).ok()?.parse().ok().filter(|n| *n <= i64::MAX as u64) } else { None }
+    if plain {
+        std::str::from_utf8(digits).ok()?.parse().ok().filter(|n| *n <= i64::MAX as u64)
+    } else {
+        None
+    }
 }
 
 /// The message behind its first byte.

@@ -59,7 +59,8 @@ impl Wire {
                 None => return Ok(()),
                 Some(Event::Ask(file)) => {
                     self.asked.push((file.upload, file.directory, file.paths.clone(), file.size, file.mode));
-                    let no = self.refuses.is_some_and(|part| file.paths.iter().any(|path| path.contains(part)));
+                    let no =
+                        self.refuses.is_some_and(|part| file.paths.iter().any(|path| path.contains(part)));
                     let sent = if no {
                         self.copy.refuse(file, "rule x forbids it\nreally")
                     } else {
@@ -112,7 +113,12 @@ fn a_file_goes_up() {
 #[test]
 fn a_file_comes_down() {
     let mut wire = Wire::new("fp", &["/srv/a b"]);
-    wire.client(b"\0").target(b"T1 0 2 0\n").client(b"\0").target(b"C0600 0 a b\n").client(b"\0").target(b"\0");
+    wire.client(b"\0")
+        .target(b"T1 0 2 0\n")
+        .client(b"\0")
+        .target(b"C0600 0 a b\n")
+        .client(b"\0")
+        .target(b"\0");
     wire.client(b"\0");
     assert_eq!(wire.asked, [(false, false, vec!["/srv/a b".into()], 0, 0o600)]);
     assert_eq!(wire.to_client, b"T1 0 2 0\nC0600 0 a b\n\0");
@@ -123,7 +129,12 @@ fn a_file_comes_down() {
 fn trees_are_followed() {
     let mut wire = Wire::new("tr", &["~/up"]);
     wire.target(b"\0").client(b"D0755 0 tree\n").target(b"\0").client(b"C0644 1 a\n").target(b"\0");
-    wire.client(b"x\0").target(b"\0").client(b"D0755 0 sub\n").target(b"\0").client(b"C0644 0 b\n").target(b"\0");
+    wire.client(b"x\0")
+        .target(b"\0")
+        .client(b"D0755 0 sub\n")
+        .target(b"\0")
+        .client(b"C0644 0 b\n")
+        .target(b"\0");
     wire.client(b"\0").target(b"\0").client(b"E\n").target(b"\0").client(b"E\n").target(b"\0");
     wire.client(b"C0644 0 last\n");
     assert_eq!(
@@ -154,7 +165,8 @@ fn places_are_every_place_where_it_may_lie() {
         ("f", &["a", "../b"], "a", &[]),
     ] {
         let mut wire = Wire::new(flags, paths);
-        let (receiver, sender) = if flags.contains('t') { (Side::Target, Side::Client) } else { (Side::Client, Side::Target) };
+        let (receiver, sender) =
+            if flags.contains('t') { (Side::Target, Side::Client) } else { (Side::Client, Side::Target) };
         wire.hears(receiver, b"\0").unwrap();
         wire.hears(sender, format!("C0644 1 {name}\n").as_bytes()).unwrap();
         assert_eq!(wire.places(), [expected.to_vec()], "{flags} {paths:?} {name}");
@@ -164,12 +176,22 @@ fn places_are_every_place_where_it_may_lie() {
 #[test]
 fn a_refused_file_is_left_out_and_the_next_one_goes() {
     let mut wire = Wire { refuses: Some("secret"), ..Wire::new("td", &["/srv"]) };
-    wire.target(b"\0").client(b"C0644 7 secret\n").client(b"C0644 1 open\n").target(b"\0").client(b"x\0").target(b"\0");
+    wire.target(b"\0")
+        .client(b"C0644 7 secret\n")
+        .client(b"C0644 1 open\n")
+        .target(b"\0")
+        .client(b"x\0")
+        .target(b"\0");
     assert_eq!(wire.to_target, b"C0644 1 open\nx\0");
     assert_eq!(wire.to_client, b"\0\x01scp: /srv/secret: rule x forbids it really\n\0\0");
 
     let mut wire = Wire { refuses: Some("secret"), ..Wire::new("f", &["/srv/secret", "/srv/open"]) };
-    wire.client(b"\0").target(b"C0644 7 secret\n").target(b"C0644 1 open\n").client(b"\0").target(b"x\0").client(b"\0");
+    wire.client(b"\0")
+        .target(b"C0644 7 secret\n")
+        .target(b"C0644 1 open\n")
+        .client(b"\0")
+        .target(b"x\0")
+        .client(b"\0");
     assert_eq!(wire.to_target, b"\0\x01scp: refused\n\0\0");
     assert_eq!(wire.to_client, b"\x01scp: /srv/secret: rule x forbids it really\nC0644 1 open\nx\0");
 }
@@ -178,12 +200,21 @@ fn a_refused_file_is_left_out_and_the_next_one_goes() {
 fn either_side_may_fail() {
     // the target can't write it
     let mut wire = Wire::new("t", &["/srv/"]);
-    wire.target(b"\0").client(b"C0644 1 a\n").target(b"\x01scp: a: no\n").client(b"C0644 1 b\n").target(b"\0");
+    wire.target(b"\0")
+        .client(b"C0644 1 a\n")
+        .target(b"\x01scp: a: no\n")
+        .client(b"C0644 1 b\n")
+        .target(b"\0");
     wire.client(b"x\0").target(b"\x01scp: b: disk full\n");
     assert_eq!(wire.done, [Some("scp: a: no".into()), Some("scp: b: disk full".into())]);
     // it says so before it has read all
     let mut wire = Wire::new("t", &["/srv/"]);
-    wire.target(b"\0").client(b"C0644 2 a\n").target(b"\0").client(b"x").target(b"\x01early\n").client(b"y\0");
+    wire.target(b"\0")
+        .client(b"C0644 2 a\n")
+        .target(b"\0")
+        .client(b"x")
+        .target(b"\x01early\n")
+        .client(b"y\0");
     assert_eq!(wire.done, [Some("early".into())]);
     // the client could not read all of it
     let mut wire = Wire::new("t", &["/srv/"]);
@@ -205,9 +236,23 @@ fn either_side_may_fail() {
 #[test]
 fn what_is_not_understood_ends_it() {
     for line in [
-        &b"C644 1 x\n"[..], b"C0644 1\n", b"C0644 -1 x\n", b"C0644 1 ..\n", b"C0644 1 .\n", b"C0644 1 a/b\n",
-        b"C0644 1 \n", b"C0844 1 x\n", b"C0644 99999999999999999999 x\n", b"C0644 1 a\0b\n", b"D0755 0 x\n", b"E\n",
-        b"T1 0 2 0\n", b"X\n", b"\n", b"C0644 +1 x\n", b"c0644 1 x\n",
+        &b"C644 1 x\n"[..],
+        b"C0644 1\n",
+        b"C0644 -1 x\n",
+        b"C0644 1 ..\n",
+        b"C0644 1 .\n",
+        b"C0644 1 a/b\n",
+        b"C0644 1 \n",
+        b"C0844 1 x\n",
+        b"C0644 99999999999999999999 x\n",
+        b"C0644 1 a\0b\n",
+        b"D0755 0 x\n",
+        b"E\n",
+        b"T1 0 2 0\n",
+        b"X\n",
+        b"\n",
+        b"C0644 +1 x\n",
+        b"c0644 1 x\n",
     ] {
         let mut wire = Wire::new("t", &["/srv"]);
         wire.target(b"\0");
@@ -228,14 +273,24 @@ fn what_is_not_understood_ends_it() {
 #[test]
 fn c8_a_message_too_many_does_not_shift_the_copy() {
     let mut wire = Wire::new("trp", &["/srv"]);
-    wire.target(b"\0").client(b"T1 0 1 0\n").target(b"\0").client(b"D0755 0 d\n").target(b"\0").client(b"E\n");
+    wire.target(b"\0")
+        .client(b"T1 0 1 0\n")
+        .target(b"\0")
+        .client(b"D0755 0 d\n")
+        .target(b"\0")
+        .client(b"E\n");
     wire.to_target.clear();
     wire.to_client.clear();
     wire.target(b"\0");
     assert_eq!((wire.to_target.as_slice(), wire.to_client.as_slice()), (&b"T0 0 0 0\n"[..], &b""[..]));
     wire.target(b"\x01scp: d: set times: no\n\0");
     assert_eq!(wire.to_client, b"\x01scp: d: set times: no\n", "one answer, with what was wrong");
-    wire.client(b"T1 0 1 0\n").target(b"\0").client(b"C0644 1 a\n").target(b"\0").client(b"x\0").target(b"\0");
+    wire.client(b"T1 0 1 0\n")
+        .target(b"\0")
+        .client(b"C0644 1 a\n")
+        .target(b"\0")
+        .client(b"x\0")
+        .target(b"\0");
     assert_eq!(wire.done, [None]);
 }
 

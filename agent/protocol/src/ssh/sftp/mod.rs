@@ -235,6 +235,5 @@ pub enum InvalidPacket {
     Number(u32),
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -184,9 +184,11 @@ fn fits(owed: &Owed, kind: u8) -> bool {
         Owed::Plain(Answer::Attributes) => wire::ATTRS,
         Owed::Plain(Answer::Extended) => wire::EXTENDED_REPLY,
         // content comes as DATA, which has a way of its own
-        Owed::Call(_) | Owed::Read { .. } | Owed::Write(_) | Owed::Close(..) | Owed::Plain(Answer::Status) => {
-            wire::STATUS
-        }
+        Owed::Call(_)
+        | Owed::Read { .. }
+        | Owed::Write(_)
+        | Owed::Close(..)
+        | Owed::Plain(Answer::Status) => wire::STATUS,
     };
     kind == wire::STATUS || kind == expected
 }

@@ -62,7 +62,8 @@ impl Wire {
     fn open() -> Self {
         let mut wire = Wire::default();
         wire.says(&packet(1, &[N(3)])).unwrap();
-        wire.hears(&packet(2, &[N(3), S(b"posix-rename@openssh.com"), S(b"1"), S(b"odd@x"), S(b"1")])).unwrap();
+        wire.hears(&packet(2, &[N(3), S(b"posix-rename@openssh.com"), S(b"1"), S(b"odd@x"), S(b"1")]))
+            .unwrap();
         wire.hears(&packet(104, &[N(u32::MAX), N(1), S(b"/home/deploy"), S(b"x"), N(0)])).unwrap();
         wire.to_client.clear();
         wire.to_target.clear();
@@ -130,8 +131,15 @@ fn the_beginning_announces_what_is_known_and_learns_where_paths_begin() {
     // what the client sends too early waits
     wire.says(&packet(17, &[N(1), S(b"x")])).unwrap();
     assert!(wire.filter.waits() && wire.asked.is_empty());
-    let extensions =
-        [N(3), S(b"fsync@openssh.com"), S(b"1"), S(b"check-file"), S(b"md5"), S(b"limits@openssh.com"), S(b"2")];
+    let extensions = [
+        N(3),
+        S(b"fsync@openssh.com"),
+        S(b"1"),
+        S(b"check-file"),
+        S(b"md5"),
+        S(b"limits@openssh.com"),
+        S(b"2"),
+    ];
     wire.hears(&packet(2, &extensions)).unwrap();
     assert!(wire.to_client.is_empty(), "not before the start is known");
     assert_eq!(wire.to_target[9..], packet(16, &[N(u32::MAX), S(b".")]));
@@ -169,7 +177,8 @@ fn other_versions_and_what_comes_out_of_turn_end_it() {
         let bytes = [length.to_be_bytes().as_slice(), &[17]].concat();
         assert_eq!(wire.says(&bytes), Err(InvalidPacket::Length(length)));
     }
-    for short in [&packet(3, &[N(1), S(b"x")])[..], &packet(18, &[N(1), S(b"x")]), &packet(17, &[N(1), N(9)])] {
+    for short in [&packet(3, &[N(1), S(b"x")])[..], &packet(18, &[N(1), S(b"x")]), &packet(17, &[N(1), N(9)])]
+    {
         assert!(matches!(Wire::open().says(short), Err(InvalidPacket::Malformed(_))));
     }
     let long = packet(17, &[N(1), S(b"x"), N(1)]);
@@ -202,17 +211,24 @@ fn requests_with_paths_are_asked_for() {
     assert_eq!((attributes.size, attributes.mode), (Some(7), Some(0o600)));
     assert!(matches!(asked.next(), Some(Call::OpenDirectory(path)) if plain(path) == "/srv"));
     assert!(matches!(asked.next(), Some(Call::Remove(path)) if plain(path) == "/etc/x"));
-    assert!(matches!(asked.next(), Some(Call::Rename { from, to }) if plain(from) == "/home/deploy/a" && plain(to) == "/b"));
+    assert!(
+        matches!(asked.next(), Some(Call::Rename { from, to }) if plain(from) == "/home/deploy/a" && plain(to) == "/b")
+    );
     let Some(Call::SymbolicLink { leads, .. }) = asked.next() else { panic!() };
     assert_eq!(leads[0].as_deref(), Some("/x"), "beside the link");
     assert_eq!(leads[1].as_deref(), Some("/srv/link"));
     assert!(matches!(asked.next(), Some(Call::SetAttributes(..))));
     assert!(matches!(asked.next(), Some(Call::HardLink { .. })));
-    assert!(matches!(asked.next(), Some(Call::Resolve(path)) if path.plain.is_none()), "above somebody's own");
+    assert!(
+        matches!(asked.next(), Some(Call::Resolve(path)) if path.plain.is_none()),
+        "above somebody's own"
+    );
     assert!(matches!(asked.next(), Some(Call::Resolve(path)) if plain(path) == "~/x"));
     assert!(matches!(asked.next(), Some(Call::Resolve(path)) if plain(path) == "~bob"));
     assert!(matches!(asked.next(), Some(Call::Look(path)) if plain(path) == "/srv"));
-    assert!(matches!(asked.next(), Some(Call::MakeDirectory(path, _)) if plain(path) == "/home/deploy/\\xff"));
+    assert!(
+        matches!(asked.next(), Some(Call::MakeDirectory(path, _)) if plain(path) == "/home/deploy/\\xff")
+    );
     assert!(asked.next().is_none());
 }
 
@@ -272,7 +288,8 @@ fn content_belongs_to_its_file() {
     wire.says(&packet(5, &[N(5), S(b"h2"), L(50), N(10)])).unwrap();
     let (second, first) = (packet(103, &[N(5), S(b"of b")]), packet(103, &[N(4), S(b"of a")]));
     wire.hears(&[second, first, packet(101, &[N(3), N(4), S(b"disk full"), S(b"")])].concat()).unwrap();
-    let content: Vec<_> = wire.content.iter().map(|(up, file, at, bytes)| (*up, *file, *at, bytes.as_slice())).collect();
+    let content: Vec<_> =
+        wire.content.iter().map(|(up, file, at, bytes)| (*up, *file, *at, bytes.as_slice())).collect();
     assert_eq!(content, [(true, a, 100, &b"content"[..]), (false, b, 50, b"of b"), (false, a, 0, b"of a")]);
 
     wire.says(&packet(4, &[N(6), S(b"h1")])).unwrap();
