@@ -99,6 +99,7 @@ impl Auditor {
             .arg("--socket")
             .arg(socket)
             .args(arguments)
+            .env("TERM", "xterm")
             .stdin(end())
             .stdout(end())
             .stderr(end())

@@ -1,19 +1,21 @@
 //! `sluice watch` and `sluice kill`: sessions that are open.
 
-use std::io::IsTerminal as _;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use clap::Args;
 use sluice_api::admin::{self, request::Request, response::Response};
 use sluice_api::record::{self, entry::Entry};
 
 use super::client::{Client, odd};
-use super::replay::{Text, Watched, follow};
+use super::replay::{Text, Watched, can_draw, follow};
 use super::terminal::{GOOD, WARN, print, safe, say};
 use super::{Failure, person, print_json, print_json_line};
 
 /// Entries that wait to be shown; beyond, sluiced waits.
 const AHEAD: usize = 64;
+/// When nothing has come for so long, a line that is not finished is shown as it is.
+const STILL: Duration = Duration::from_millis(300);
 
 /// Shows a session from its beginning and goes on as it happens. That somebody else's session is watched is an audit
 /// event; it needs the same permission as its replay.
@@ -86,7 +88,7 @@ pub(super) fn watch(mut client: Client, command: Watch, json: bool) -> Result<()
             }
         }
     });
-    let plays = !json && !command.text && std::io::stdout().is_terminal();
+    let plays = !json && !command.text && can_draw();
     let last = show(&entries, &title, plays, json)?;
     if !json && !last.is_empty() {
         say(&format!("{WARN}{}{WARN:#}", safe(&last)));
@@ -114,10 +116,14 @@ fn received(client: &mut Client) -> Result<record::Entry, Last> {
 fn show(entries: &Receiver<Result<record::Entry, Last>>, title: &str, plays: bool, json: bool) -> Last {
     let mut text = Text::new(0);
     loop {
-        let entry = match entries.recv() {
+        let entry = match entries.recv_timeout(STILL) {
             Ok(Ok(entry)) => entry,
             Ok(Err(last)) => return last,
-            Err(_) => return Ok(String::new()),
+            Err(RecvTimeoutError::Timeout) => {
+                print(&text.now())?;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(String::new()),
         };
         if json {
             print_json_line(&entry)?;

@@ -77,6 +77,15 @@ impl Emulator {
         self.terminal.cursor().position()
     }
 
+    /// The line that the cursor is in, as text, at least up to the cursor.
+    pub(super) fn unfinished(&self) -> String {
+        let cursor = self.terminal.cursor();
+        let Some(line) = self.terminal.screen().line(cursor.row) else { return String::new() };
+        let text: String = line.chars().collect();
+        let end = text.trim_end().chars().count().max(cursor.col);
+        text.chars().take(end).collect()
+    }
+
     /// One line of the screen for the auditor's terminal, at most so many columns of it.
     pub(super) fn line(&self, row: usize, columns: usize) -> String {
         self.terminal.screen().line(row).map(|line| shown(line, columns)).unwrap_or_default()
@@ -278,6 +287,7 @@ pub(super) mod tests {
     fn a_transcript_has_every_line_once() {
         let mut emulator = Emulator::new((10, 1)).unwrap();
         let mut lines = emulator.feed(b"$ l\x08\x1b[Kls\r\na  b\r\nlonger than ten\r\n$ ");
+        assert_eq!(emulator.unfinished(), "$ ");
         lines.extend(emulator.rest());
         assert_eq!(lines, ["$ ls", "a  b", "longer than ten", "$"]);
     }

@@ -24,7 +24,7 @@ pub(super) use player::{Watched, follow};
 pub(super) use text::Text;
 
 /// Shows statements, commands, files, verdicts, approvals and results with their times. Results are shown as they were
-/// shown to the person: masked. A session with a terminal is played.
+/// shown to the person: masked. A session with a terminal is played where stdout is one, too.
 #[derive(Args)]
 #[command(
     after_help = "While it plays:\n  space   pause, go on\n  ← →     10 s back, 10 s on\n  < >     slower, faster\n  q       quit\n\n\
@@ -69,7 +69,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<(), Failure> {
     let quiet = command.asciicast.is_some();
-    let plays = !json && !command.text && command.search.is_none() && std::io::stdout().is_terminal();
+    let plays = !json && !command.text && command.search.is_none() && can_draw();
     client.send(Request::Replay(admin::Replay { id: command.id.clone() }))?;
     let mut text = Text::new(command.rows);
     let mut reel = Reel::of(command.terminal);
@@ -99,6 +99,12 @@ pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<
         present(reel, &command)?;
     }
     Ok(())
+}
+
+/// Whether stdout is a terminal whose cursor can be placed.
+pub(super) fn can_draw() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    !dumb && std::io::stdout().is_terminal()
 }
 
 fn present(mut reel: Reel, command: &Replay) -> Result<(), Failure> {

@@ -21,6 +21,8 @@ pub(in crate::cli) struct Text {
     kinds: HashMap<u64, String>,
     /// Terminals of one line: what leaves them is a line of the session's.
     terminals: HashMap<u64, Emulator>,
+    /// Their unfinished lines as they were said.
+    said: HashMap<u64, String>,
 }
 
 impl Text {
@@ -106,6 +108,22 @@ impl Text {
     fn since(&self, at_us: i64) -> String {
         let us = if self.began_us == 0 { 0 } else { at_us.saturating_sub(self.began_us).max(0) };
         format!("{DIM}+{:>9}.{:03}{DIM:#}", us / 1_000_000, us / 1000 % 1000)
+    }
+
+    /// Lines of live terminals that are not finished, for a time when nothing comes: a prompt, and what stands behind it.
+    pub(in crate::cli) fn now(&mut self) -> String {
+        let mut out = String::new();
+        for (operation, terminal) in &self.terminals {
+            let line = terminal.unfinished();
+            let said = self.said.entry(*operation).or_default();
+            if *said != line {
+                if !line.is_empty() {
+                    let _ = writeln!(out, "{DIM}{:>14}{DIM:#}     {}", "…", safe(&line));
+                }
+                *said = line;
+            }
+        }
+        out
     }
 
     /// What terminals show that nobody has closed.
@@ -310,6 +328,20 @@ mod tests {
     }
 
     #[test]
+    fn an_unfinished_line_is_said_once() {
+        let mut text = Text::default();
+        let mut feed = |screen: &[u8]| {
+            let data = record::Data { operation: 1, screen: screen.to_vec(), ..Default::default() };
+            let lines = text.show(1, &Entry::Data(data)) + &text.now() + &text.now();
+            anstream::adapter::strip_str(&lines).to_string()
+        };
+        assert!(feed(b"deploy@app:~$ ").ends_with("     deploy@app:~$ \n"));
+        let typed = feed(b"ls\x1b]0;x\x07");
+        assert!(typed.ends_with("     deploy@app:~$ ls\n") && typed.lines().count() == 1, "{typed:?}");
+        assert!(feed(b"\r\n").ends_with("     deploy@app:~$ ls\n"));
+    }
+
+    #[test]
     fn a_terminal_is_lines_and_attacks_nobody() {
         let mut text = Text::default();
         let mut shown = String::new();
@@ -328,6 +360,7 @@ mod tests {
             shown.push_str(&anstream::adapter::strip_str(&text.show(1, entry)).to_string());
         }
         assert!(!shown.replace('\n', "").contains(harmful), "{shown:?}");
+        assert_eq!(text.now(), "", "it is closed");
         for line in ["     $ ls\n", "     file1\n", "     $ exit\n", "(7 bytes typed, not kept)"] {
             assert!(shown.contains(line), "{line:?} in {shown}");
         }

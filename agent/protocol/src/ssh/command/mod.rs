@@ -14,6 +14,7 @@ mod programs;
 mod removal;
 mod server;
 mod shells;
+mod tables;
 mod variables;
 mod walk;
 mod word;

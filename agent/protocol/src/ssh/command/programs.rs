@@ -3,285 +3,11 @@
 //! A program that is named here is looked through: what it runs is listed too. One that runs what can't be seen makes
 //! itself unknown where that is code of its own kind, and the whole line where it may be any program.
 use super::lexer::is_reserved;
-use super::options::{self, Options};
+use super::options;
+use super::tables::{EVALUATING, LATER, UNSEEN, WRAPPERS, Wrapper, runs};
 use super::walk::Walk;
 use super::word::Word;
 use super::{Access, Program, removal, shells};
-
-/// Programs that run their arguments as a program.
-struct Wrapper {
-    names: &'static [&'static str],
-    options: Options,
-    /// Arguments before the program: `timeout 5 …`.
-    operands: usize,
-    /// `NAME=value` may stand before the program.
-    assignments: bool,
-    /// It runs as somebody else.
-    elevates: bool,
-    /// It goes on when the line is done.
-    outlives: bool,
-    /// Without a program it opens a shell or reads what to run.
-    open_alone: bool,
-}
-
-const PLAIN: Wrapper = Wrapper {
-    names: &[],
-    options: Options::NONE,
-    operands: 0,
-    assignments: false,
-    elevates: false,
-    outlives: false,
-    open_alone: false,
-};
-
-const WRAPPERS: &[Wrapper] = &[
-    Wrapper {
-        names: &["sudo"],
-        options: Options {
-            flags: "AbEHnPSkis",
-            valued: "ugpCDrtT",
-            long: &[
-                "--background",
-                "--preserve-env",
-                "--set-home",
-                "--login",
-                "--non-interactive",
-                "--preserve-groups",
-                "--stdin",
-                "--shell",
-                "--reset-timestamp",
-            ],
-            long_valued: &["--user", "--group", "--prompt", "--chdir", "--close-from", "--command-timeout"],
-        },
-        assignments: true,
-        elevates: true,
-        open_alone: true,
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["doas"],
-        options: Options { flags: "nL", valued: "u", ..Options::NONE },
-        elevates: true,
-        open_alone: true,
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["pkexec"],
-        options: Options { long_valued: &["--user"], ..Options::NONE },
-        elevates: true,
-        open_alone: true,
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["env"],
-        options: Options {
-            flags: "i0v",
-            valued: "u",
-            long: &["--ignore-environment", "--null", "--debug"],
-            long_valued: &["--unset"],
-        },
-        assignments: true,
-        ..PLAIN
-    },
-    Wrapper { names: &["nohup"], outlives: true, ..PLAIN },
-    Wrapper {
-        names: &["setsid"],
-        options: Options { flags: "cfw", long: &["--ctty", "--fork", "--wait"], ..Options::NONE },
-        outlives: true,
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["nice"],
-        options: Options {
-            flags: "0123456789",
-            valued: "n",
-            long_valued: &["--adjustment"],
-            ..Options::NONE
-        },
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["ionice"],
-        options: Options {
-            flags: "t",
-            valued: "cn",
-            long: &["--ignore"],
-            long_valued: &["--class", "--classdata"],
-        },
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["timeout"],
-        options: Options {
-            flags: "fpv",
-            valued: "ks",
-            long: &["--foreground", "--preserve-status", "--verbose"],
-            long_valued: &["--kill-after", "--signal"],
-        },
-        operands: 1,
-        ..PLAIN
-    },
-    Wrapper { names: &["time"], options: Options { flags: "pv", ..Options::NONE }, ..PLAIN },
-    Wrapper {
-        names: &["stdbuf"],
-        options: Options { valued: "ioe", long_valued: &["--input", "--output", "--error"], ..Options::NONE },
-        ..PLAIN
-    },
-    Wrapper { names: &["exec"], options: Options { flags: "cl", valued: "a", ..Options::NONE }, ..PLAIN },
-    Wrapper { names: &["command"], options: Options { flags: "p", ..Options::NONE }, ..PLAIN },
-    Wrapper { names: &["builtin", "fakeroot", "eatmydata", "busybox", "toybox"], ..PLAIN },
-    Wrapper {
-        names: &["flock"],
-        options: Options {
-            flags: "sxenuoF",
-            valued: "wE",
-            long: &["--shared", "--exclusive", "--nonblock", "--unlock", "--close", "--no-fork", "--verbose"],
-            long_valued: &["--timeout", "--wait", "--conflict-exit-code"],
-        },
-        operands: 1,
-        ..PLAIN
-    },
-    Wrapper {
-        names: &["xargs"],
-        options: Options {
-            flags: "0rtpxo",
-            valued: "nPILsadE",
-            long: &["--null", "--no-run-if-empty", "--verbose", "--interactive", "--exit", "--open-tty"],
-            long_valued: &[
-                "--max-args",
-                "--max-procs",
-                "--replace",
-                "--max-lines",
-                "--max-chars",
-                "--arg-file",
-                "--delimiter",
-                "--eof",
-            ],
-        },
-        ..PLAIN
-    },
-];
-
-/// What runs, later or elsewhere or by a syntax of its own, something that is not seen; and builtins that change what
-/// the words behind them mean.
-const UNSEEN: &[&str] = &[
-    "watch",
-    "parallel",
-    "script",
-    "screen",
-    "tmux",
-    "expect",
-    "gdb",
-    "strace",
-    "ltrace",
-    "perf",
-    "at",
-    "batch",
-    "systemd-run",
-    "nsenter",
-    "unshare",
-    "chroot",
-    "setpriv",
-    "chrt",
-    "taskset",
-    "setarch",
-    "linux32",
-    "linux64",
-    "runcon",
-    "sg",
-    "newgrp",
-    "login",
-    "machinectl",
-    "rlwrap",
-    "socat",
-    "ncat",
-    "start-stop-daemon",
-    "dbus-run-session",
-    "capsh",
-    "prlimit",
-    "firejail",
-    "bwrap",
-    "proot",
-    "daemon",
-    "daemonize",
-    "entr",
-    "inotifywait",
-    "run-parts",
-    "ed",
-    "ex",
-    "source",
-    ".",
-    "alias",
-    "unalias",
-    "trap",
-    "enable",
-    "hash",
-    "shopt",
-    "bind",
-    "complete",
-    "compgen",
-    "declare",
-    "typeset",
-    "let",
-    "mapfile",
-    "readarray",
-    "local",
-    "select",
-    "function",
-    "coproc",
-    "repeat",
-    "foreach",
-    "and",
-    "or",
-    "not",
-    "begin",
-    "switch",
-    "nocorrect",
-    "noglob",
-    "-",
-    "emulate",
-    "zmodload",
-    "autoload",
-    "fc",
-];
-
-/// Those of them that go on when the line is done.
-const LATER: &[&str] =
-    &["at", "batch", "systemd-run", "screen", "tmux", "daemon", "daemonize", "start-stop-daemon", "crontab"];
-
-/// Builtins that evaluate what looks like an element of an array.
-const EVALUATING: &[&str] = &["test", "[", "printf", "read", "unset", "wait", "getopts", "readonly"];
-
-/// Options by which a program runs another: any argument that begins so.
-const RUNS: &[(&[&str], &[&str])] = &[
-    (
-        &["tar", "bsdtar", "gtar"],
-        &[
-            "--checkpoint-action",
-            "--to-command",
-            "--use-compress-program",
-            "--rsh-command",
-            "--info-script",
-            "--new-volume-script",
-            "-I",
-            "-F",
-        ],
-    ),
-    (&["git"], &["-c", "--config-env", "--exec-path", "--upload-pack", "--receive-pack", "--exec", "ext::"]),
-    (&["rsync"], &["-e", "--rsh", "--rsync-path"]),
-    (&["scp", "sftp"], &["-S", "-o", "-D", "-F"]),
-    (&["sort"], &["--compress-program"]),
-    (&["split"], &["--filter"]),
-    (&["tcpdump"], &["-z", "--postrotate-command"]),
-    (&["nmap"], &["--script"]),
-    (&["apt", "apt-get", "aptitude", "apt-cache"], &["-o", "--option", "-c", "--config-file"]),
-    (&["make", "gmake"], &["--eval", "-E", "SHELL="]),
-    (&["wget"], &["--use-askpass"]),
-    (&["zip"], &["-TT", "--unzip-command"]),
-    (&["vi", "vim", "nvim", "view", "emacs", "less", "more", "man"], &["+", "-"]),
-    (&["psql", "mysql", "mariadb", "sqlite3"], &["\\!", ".shell", ".system", "\\o", "\\copy"]),
-    (&["crontab"], &["-e", "-u"]),
-];
 
 impl Walk<'_> {
     /// A program with its arguments.
@@ -347,7 +73,9 @@ impl Walk<'_> {
                 return Some("what cron is to run later is not seen here".to_owned());
             }
             "awk" | "gawk" | "mawk" | "nawk" | "sed" | "gsed" => return shells::script(base, arguments),
-            _ if EVALUATING.contains(&base) => self.evaluates(arguments),
+            _ if EVALUATING.contains(&base) => self.evaluates(base, arguments),
+            // which of a server's options are known is said where servers are
+            "rsync" if arguments.first().and_then(Word::literal) == Some("--server") => {}
             _ => return runs(base, arguments),
         }
         None
@@ -433,7 +161,7 @@ impl Walk<'_> {
 
     fn changes_directory(&mut self, arguments: &[Word]) {
         self.moved = true;
-        self.at_root |= arguments.iter().any(|word| word.literal().is_some_and(removal::is_root));
+        self.at_root |= arguments.iter().any(|word| word.literal().is_some_and(removal::leads_to_root));
     }
 
     fn exports(&mut self, arguments: &[Word]) {
@@ -448,27 +176,18 @@ impl Walk<'_> {
         }
     }
 
-    fn evaluates(&mut self, arguments: &[Word]) {
+    fn evaluates(&mut self, base: &str, arguments: &[Word]) {
         let risky = |word: &Word| match word {
             Word::Literal(text) | Word::Pattern(text) => {
                 text.contains('[') && text.len() > 1 && text.contains(['$', '`'])
             }
             Word::Computed(_) => false,
         };
-        // with `-v` a name is evaluated, and a name may be an element whose place is a command
-        let names = arguments.iter().any(|word| word.literal() == Some("-v"));
+        // a name is evaluated, since it may be an element, whose place may be a command
+        let names = !["test", "[", "printf"].contains(&base)
+            || arguments.iter().any(|word| word.literal() == Some("-v"));
         if arguments.iter().any(risky) || (names && arguments.iter().any(|word| word.literal().is_none())) {
             self.unknown("a name that the shell evaluates");
         }
     }
-}
-
-/// An option by which `base` runs another program.
-fn runs(base: &str, arguments: &[Word]) -> Option<String> {
-    let (_, options) = RUNS.iter().find(|(names, _)| names.contains(&base))?;
-    let option = arguments
-        .iter()
-        .filter_map(Word::literal)
-        .find(|text| options.iter().any(|option| text.starts_with(option) || text.contains("ext::")))?;
-    Some(format!("`{option}` may run another program"))
 }

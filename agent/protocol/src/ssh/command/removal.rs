@@ -30,6 +30,11 @@ pub(super) fn is_root(path: &str) -> bool {
     path.starts_with('/') && plain(path).is_empty()
 }
 
+/// Whether a change to `path` may lead to the root: it is the root, or goes nowhere but up.
+pub(super) fn leads_to_root(path: &str) -> bool {
+    is_root(path) || (path.contains("..") && path.split('/').all(|part| ["", ".", ".."].contains(&part)))
+}
+
 /// The parts of an absolute path that are left.
 fn plain(path: &str) -> Vec<&str> {
     let mut parts = Vec::new();

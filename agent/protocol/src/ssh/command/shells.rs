@@ -27,9 +27,14 @@ pub(super) fn shell(walk: &mut Walk<'_>, base: &str, arguments: &[Word]) -> Opti
         }
         let Some(letters) = text.strip_prefix('-').or_else(|| text.strip_prefix('+')) else { break };
         at += 1;
+        // `-o pipefail`, also as `-eo pipefail`
+        let (letters, named) = match letters.strip_suffix('o') {
+            Some(before) if !letters.starts_with('-') => (before, 1),
+            _ => (letters, 0),
+        };
+        at += named;
         match letters {
             "-norc" | "-noprofile" | "-login" | "-posix" => {}
-            "o" => at += 1,
             _ if letters.chars().all(|letter| "celuxfhn".contains(letter)) => code |= letters.contains('c'),
             // -s reads from the standard input, -i asks for commands
             _ => return Some(format!("{base}: the option {text} is not known here")),

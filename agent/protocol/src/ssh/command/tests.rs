@@ -67,6 +67,55 @@ fn plain_lines_are_understood() {
     }
 }
 
+/// As ansible-core 2.17 sends them: nothing is unknown but what a substitution is an argument of.
+#[test]
+fn lines_of_ansible_come_out_as_they_are() {
+    for (line, expected) in [
+        ("/bin/sh -c 'echo ~deploy && sleep 0'", &["echo?", "sleep 0"][..]),
+        (
+            "/bin/sh -c 'echo PLATFORM; uname; echo FOUND; command -v '\"'\"'python3.12'\"'\"'; echo ENDFOUND && sleep 0'",
+            &["echo PLATFORM", "uname", "echo FOUND", "command -v python3.12", "echo ENDFOUND", "sleep 0"],
+        ),
+        (
+            "/bin/sh -c '( umask 77 && mkdir -p \"` echo /home/deploy/.ansible/tmp `\"&& mkdir \"` echo /home/deploy/.ansible/tmp/x-1 `\" && echo x-1=\"` echo /home/deploy/.ansible/tmp/x-1 `\" ) && sleep 0'",
+            &[
+                "umask 77",
+                "echo /home/deploy/.ansible/tmp",
+                "mkdir? -p",
+                "echo /home/deploy/.ansible/tmp/x-1",
+                "mkdir?",
+                "echo /home/deploy/.ansible/tmp/x-1",
+                "echo?",
+                "sleep 0",
+            ],
+        ),
+        (
+            "/bin/sh -c 'chmod u+rwx /home/deploy/.ansible/tmp/x-1/ /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py && sleep 0'",
+            &[
+                "chmod u+rwx /home/deploy/.ansible/tmp/x-1/ /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "sleep 0",
+            ],
+        ),
+        (
+            "/bin/sh -c 'sudo -H -S -n  -u root /bin/sh -c '\"'\"'echo BECOME-SUCCESS-x ; /usr/bin/python3 /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py'\"'\"' && sleep 0'",
+            &[
+                "sudo -H -S -n -u root /bin/sh -c echo BECOME-SUCCESS-x ; /usr/bin/python3 /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "/bin/sh* -c echo BECOME-SUCCESS-x ; /usr/bin/python3 /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "echo* BECOME-SUCCESS-x",
+                "/usr/bin/python3* /home/deploy/.ansible/tmp/x-1/AnsiballZ_ping.py",
+                "sleep 0",
+            ],
+        ),
+        (
+            "/bin/sh -c 'rm -f -r /home/deploy/.ansible/tmp/x-1/ > /dev/null 2>&1 && sleep 0'",
+            &["rm -f -r /home/deploy/.ansible/tmp/x-1/", "sleep 0"],
+        ),
+    ] {
+        assert_eq!(programs(line)[1..], *expected, "{line}");
+        assert!(analyse(line.as_bytes()).unknown.is_none(), "{line}");
+    }
+}
+
 /// The program within is listed too, with who it runs as.
 #[test]
 fn wrappers_are_looked_through() {
@@ -82,6 +131,8 @@ fn wrappers_are_looked_through() {
         ("command rm x", &["command rm x", "rm x"]),
         ("busybox rm x", &["busybox rm x", "rm x"]),
         ("xargs -0 rm -f", &["xargs -0 rm -f", "rm? -f"]),
+        ("xargs -I{} mv {} /srv", &["xargs -I{} mv {} /srv", "mv? {} /srv"]),
+        ("bash -euo pipefail -c 'rm x'", &["bash -euo pipefail -c rm x", "rm x"]),
         ("sh -c 'rm x'", &["sh -c rm x", "rm x"]),
         ("bash -lc 'rm x; ls'", &["bash -lc rm x; ls", "rm x", "ls"]),
         ("bash -o pipefail -c 'rm x'", &["bash -o pipefail -c rm x", "rm x"]),
@@ -209,6 +260,7 @@ fn c4_what_hides_a_command_is_unknown() {
         "[ -v $X ]",
         "printf -v 'a[$(rm x)]' y",
         "unset 'a[`rm x`]'",
+        "x=1; read $x",
         "ls *(e:rm:)",
         "a 2>&$X",
         "a >&/srv/x",
@@ -258,6 +310,7 @@ fn c4_what_hides_a_command_is_unknown() {
         "ed /srv/x",
         "less +!rm",
         "psql -c '\\! rm x'",
+        "psql -c 'select 1 \\! rm x'",
         // what runs later, elsewhere, or by an option
         "at now",
         "batch",
@@ -303,6 +356,11 @@ fn c4_what_hides_a_command_is_unknown() {
         "git -c core.pager=x log",
         "git clone ext::x",
         "rsync -e x a b",
+        "rsync -avze x a b",
+        "tar cIf x y",
+        "tar -xIf x y",
+        "tar --to-comm=x -f y",
+        "sudo -b ls",
         "sort --compress-program=x",
         "split --filter=x",
         "tcpdump -z x",
@@ -412,6 +470,7 @@ fn the_removal_of_everything_is_seen() {
         "echo $(rm -rf /)",
         "cd /; rm -rf *",
         "cd / && rm -r .",
+        "cd ../../..; rm -rf *",
         "rm -rf -- /",
         "find / -delete",
         "find / -exec rm -rf {} +",

@@ -97,8 +97,8 @@ impl Reader<'_> {
 
     fn finish(self) -> Scanned {
         let bare = self.text.get(..self.at).unwrap_or_default();
-        // alone they are a test's, a group's, find's and xargs' own
-        let pattern = self.pattern && !["[", "]", "{", "}", "{}"].contains(&bare);
+        // alone they are a test's or a group's own
+        let pattern = self.pattern && !["[", "]", "{", "}"].contains(&bare);
         let word = match self.computed {
             Some(why) => Word::Computed(why),
             None if pattern => Word::Pattern(self.literal),
@@ -130,6 +130,11 @@ impl Reader<'_> {
             '"' => self.double()?,
             '$' => self.dollar()?,
             '`' => self.backquoted()?,
+            // find's and xargs' own: no shell makes anything of it
+            '{' if self.rest().starts_with('}') => {
+                self.next();
+                self.literal.push_str("{}");
+            }
             '*' | '?' | '[' | ']' | '{' | '}' => {
                 self.pattern = true;
                 self.literal.push(c);
