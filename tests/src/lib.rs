@@ -2,14 +2,17 @@
 //! the binaries that users get.
 //!
 //! [`enclosure`] makes the room that everything happens in and sees to it that nothing of it is left; [`world`] furnishes
-//! it; [`terminal`] is a person at a keyboard; [`tour`] is what the README shows and the first end-to-end test at once;
-//! [`bench`] measures.
+//! it; [`terminal`] is a person at a keyboard; [`scene`] is where most tests begin; [`tour`] is what the README shows and
+//! the first end-to-end test at once; [`bench`] measures.
 
 pub mod bench;
 pub mod command;
+pub mod conformance;
 pub mod enclosure;
 pub mod failure;
 pub mod prober;
+pub mod road;
+pub mod scene;
 pub mod stage;
 pub mod terminal;
 pub mod tour;

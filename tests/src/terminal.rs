@@ -64,6 +64,13 @@ impl Terminal {
         Terminal::open_in(&cgroup, person)
     }
 
+    /// The same on a host that nothing guards: the direct side of a comparison.
+    pub fn open_outside(world: &World, person: &Person) -> Result<Terminal> {
+        let cgroup = world.outside().join(person.name);
+        std::fs::create_dir_all(&cgroup)?;
+        Terminal::open_in(&cgroup, person)
+    }
+
     fn open_in(cgroup: &Path, person: &Person) -> Result<Terminal> {
         let pty = openpty(Some(&SIZE), None).context("failed to open a pseudo-terminal")?;
         let line: OwnedFd = pty.slave;
@@ -142,6 +149,11 @@ impl Terminal {
     /// Ctrl-C at the keyboard: the line discipline makes the signal, as it would for a person.
     pub fn interrupt(&mut self) -> Result<()> {
         self.keyboard.write_all(b"\x03").context(format!("{} can't type", self.who))
+    }
+
+    /// Another key, or several, as bytes.
+    pub fn press(&mut self, keys: &[u8]) -> Result<()> {
+        self.keyboard.write_all(keys).context(format!("{} can't type", self.who))
     }
 
     /// Waits until `part` is on the screen, behind what was read; gives the screen up to now without taking it.

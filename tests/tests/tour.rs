@@ -53,3 +53,8 @@ fn chapter_7_what_passed_is_on_record() {
 fn chapter_8_the_password_is_nowhere_and_ctrl_c_works() {
     chapter(8);
 }
+
+#[test]
+fn chapter_9_plain_ssh_by_the_same_gate() {
+    chapter(9);
+}

@@ -1,9 +1,10 @@
-//! What a developer types: `cargo xtask check | build | test | demo | bench | fuzz`. One file a command.
+//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | fuzz`. One file a command.
 
 mod arrows;
 mod bench;
 mod build;
 mod check;
+mod conformance;
 mod demo;
 mod ebpf;
 mod fuzz;
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Options),
     /// Measures; ratios against a direct connection and against pgbouncer
     Bench(bench::Options),
+    /// Whether plain clients notice Sluice: each case directly and through it, compared
+    Conformance(conformance::Options),
     /// Runs the fuzz targets of tests/fuzz
     Fuzz(test::FuzzOptions),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
         Command::Fuzz(options) => test::fuzz(&options),
     };
     match outcome {

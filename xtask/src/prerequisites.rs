@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Test,
     World,
     Bench,
+    Conformance,
 }
 
 impl Purpose {
@@ -131,8 +132,27 @@ const ALL: &[Prerequisite] = &[
         Purpose::Test,
         "another one, with binary results and pipelines",
     ),
+    debian(
+        "libpostgresql-jdbc-java",
+        "/usr/share/java/postgresql.jar",
+        Purpose::Test,
+        "PostgreSQL's JDBC driver",
+    ),
+    debian("default-jdk-headless", "javac", Purpose::Test, "runs a program for that driver from its source"),
     debian("nodejs", "node", Purpose::World, "runs the identity provider (oidc-provider)"),
     debian("npm", "npm", Purpose::World, "installs the identity provider"),
+    debian("openssh-server", "/usr/sbin/sshd", Purpose::World, "the application server of the demo"),
+    debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
+    debian("rsync", "rsync", Purpose::World, "copies by ssh"),
+    debian("git", "/usr/bin/git", Purpose::World, "clones and pushes by ssh"),
+    debian("dropbear-bin", "dbclient", Purpose::Conformance, "another client of SSH"),
+    debian("putty-tools", "plink", Purpose::Conformance, "another one, and its psftp"),
+    debian(
+        "python3-venv",
+        "/usr/share/doc/python3-venv",
+        Purpose::Conformance,
+        "a place for paramiko, asyncssh and ansible",
+    ),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 
@@ -222,25 +242,53 @@ fn cargo_tool(name: &str, version: &str, variables: &[(&str, &str)], workspace: 
 
 /// The identity provider: our two programs, and the modules of the lock file beside them.
 pub(crate) fn provider(workspace: &Workspace) -> Result<()> {
-    let source = workspace.workspace_root.join("tests/provider");
-    let directory = workspace.cache().join("provider");
+    let what = "the identity provider of the demo (npm oidc-provider, certified by the OpenID Foundation)";
+    modules(workspace, "provider", &["server.mjs", "person.mjs"], what)
+}
+
+/// node-postgres, at the versions of its lock file.
+pub(crate) fn drivers(workspace: &Workspace) -> Result<()> {
+    modules(workspace, "drivers", &[], "node-postgres (npm pg), a driver that people use")
+}
+
+/// npm modules of the lock file in `tests/NAME`, and the programs that stand beside it, in the cache.
+fn modules(workspace: &Workspace, name: &str, programs: &[&str], what: &str) -> Result<()> {
+    let source = workspace.workspace_root.join("tests").join(name);
+    let directory = workspace.cache().join(name);
     fs::create_dir_all(&directory).map_err(|e| format!("creating {} failed: {e}", directory.display()))?;
     let lock = |at: &Path| fs::read(at.join("package-lock.json")).unwrap_or_default();
     let current =
         directory.join("node_modules/.package-lock.json").exists() && lock(&source) == lock(&directory);
-    for file in ["package.json", "package-lock.json", "server.mjs", "person.mjs"] {
+    for file in ["package.json", "package-lock.json"].iter().chain(programs) {
         fs::copy(source.join(file), directory.join(file))
             .map_err(|e| format!("copying {file} failed: {e}"))?;
     }
     if current {
         return Ok(());
     }
-    say(
-        "installing the identity provider of the demo (npm oidc-provider, certified by the OpenID Foundation)",
-    );
+    say(&format!("installing {what}"));
     let mut command = Command::new("npm");
     command.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&directory);
     quietly("npm ci", &mut command)
+}
+
+/// Clients of SSH that come from PyPI, at these versions.
+const PYTHON: &[&str] = &["paramiko==5.1.0", "asyncssh==2.24.1", "ansible-core==2.19.14"];
+
+/// They are put into a virtual environment in the cache, with Debian's Python.
+pub(crate) fn python(workspace: &Workspace) -> Result<()> {
+    let directory = workspace.cache().join("python");
+    let done = directory.join("installed");
+    if fs::read_to_string(&done).is_ok_and(|versions| versions == PYTHON.join(" ")) {
+        return Ok(());
+    }
+    say(&format!("installing clients of SSH: {}", PYTHON.join(", ")));
+    let mut command = Command::new("/usr/bin/python3");
+    quietly("python3 -m venv", command.args(["-m", "venv", "--clear"]).arg(&directory))?;
+    let mut command = Command::new(directory.join("bin/python3"));
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
+    quietly("pip install", &mut command)?;
+    fs::write(&done, PYTHON.join(" ")).map_err(|e| format!("writing {} failed: {e}", done.display()))
 }
 
 fn there(seen: &str) -> bool {

@@ -57,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     build::binaries(&workspace, false)?;
     prerequisites::provider(&workspace)?;
+    prerequisites::drivers(&workspace)?;
     tests(&workspace, &mut tally)?;
     if options.fuzz > 0 {
         fuzzed(&workspace, options.fuzz, None, &mut tally);

@@ -18,7 +18,7 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Policy,
-    Protocol, Recording, Target, TlsMode, Upstream,
+    PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target, TlsMode, Upstream,
 };
 
 use std::path::Path;
@@ -53,6 +53,57 @@ impl Config {
 }
 
 impl Target {
+    /// What is spoken there.
+    pub fn protocol(&self) -> Protocol {
+        match self.service {
+            Service::Postgres(_) => Protocol::Postgres,
+            Service::Ssh(_) => Protocol::Ssh,
+        }
+    }
+
+    /// The keys of a PostgreSQL target.
+    pub fn postgres(&self) -> Option<&PostgresTarget> {
+        match &self.service {
+            Service::Postgres(postgres) => Some(postgres),
+            Service::Ssh(_) => None,
+        }
+    }
+
+    /// The keys of an SSH target.
+    pub fn ssh(&self) -> Option<&SshTarget> {
+        match &self.service {
+            Service::Postgres(_) => None,
+            Service::Ssh(ssh) => Some(ssh),
+        }
+    }
+
+    /// Whom the target takes Sluice for: the role, or the account where no other is asked for.
+    pub fn user(&self) -> &str {
+        match &self.service {
+            Service::Postgres(postgres) => &postgres.upstream.user,
+            Service::Ssh(ssh) => &ssh.user,
+        }
+    }
+}
+
+impl Protocol {
+    /// As the configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Postgres => "postgres",
+            Protocol::Ssh => "ssh",
+        }
+    }
+}
+
+impl SshTarget {
+    /// The account behind the name that a client asks for.
+    pub fn account<'a>(&'a self, asked: &str) -> &'a str {
+        self.users.iter().find(|user| *user == asked).map_or(&self.user, String::as_str)
+    }
+}
+
+impl PostgresTarget {
     /// The class of a column, by its names as the catalogue has them.
     pub fn class(&self, schema: &str, table: &str, column: &str) -> Option<&str> {
         self.classes.get(&names::canonical([schema, table, column])).map(String::as_str)

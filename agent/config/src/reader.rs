@@ -132,11 +132,19 @@ pub(crate) struct Section<'t, 'i> {
     span: Span,
     table: Cow<'t, DeTable<'i>>,
     asked: BTreeSet<&'static str>,
+    /// Keys that something has been said about already.
+    told: BTreeSet<&'static str>,
 }
 
 impl<'t, 'i> Section<'t, 'i> {
     pub(crate) fn new(name: impl Into<String>, span: Span, table: &'t DeTable<'i>) -> Self {
-        Section { name: name.into(), span, table: Cow::Borrowed(table), asked: BTreeSet::new() }
+        Section {
+            name: name.into(),
+            span,
+            table: Cow::Borrowed(table),
+            asked: BTreeSet::new(),
+            told: BTreeSet::new(),
+        }
     }
 
     /// Where the section begins.
@@ -180,6 +188,7 @@ impl<'t, 'i> Section<'t, 'i> {
             span,
             table: Cow::Owned(DeTable::default()),
             asked: BTreeSet::new(),
+            told: BTreeSet::new(),
         };
         match self.table.get(key) {
             None => empty(self.span.clone()),
@@ -205,11 +214,21 @@ impl<'t, 'i> Section<'t, 'i> {
         entries
     }
 
+    /// Says of each of `keys` that is there that it belongs to something else, described by `whose`.
+    pub(crate) fn foreign(&mut self, keys: &[&'static str], whose: &str, sink: &mut Sink<'_>) {
+        for (key, _) in self.table.iter() {
+            let Some(known) = keys.iter().find(|known| **known == key.get_ref()) else { continue };
+            let message = format!("`{}.{known}` belongs to {whose}", self.name);
+            sink.say_hint(&key.span(), message, "take it out, or correct `target.protocol`");
+            self.told.insert(known);
+        }
+    }
+
     /// Says which keys nobody asked for, and what was probably meant.
     pub(crate) fn finish(self, sink: &mut Sink<'_>) {
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
-            if self.asked.contains(name) {
+            if self.asked.contains(name) || self.told.contains(name) {
                 continue;
             }
             let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };

@@ -229,17 +229,31 @@ pub struct Limits {
     pub startup_timeout: Duration,
 }
 
-/// `[[target]]`.
+/// `[[target]]`: what all protocols have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The name that policy, audit and people use. Lower-case letters, digits, `-`, `_`, `.`.
     pub name: String,
-    /// What is spoken there; never guessed from bytes.
-    pub protocol: Protocol,
     /// Where it is; never empty.
     pub hosts: Vec<Host>,
     /// Its ports; never empty, never 0.
     pub ports: Vec<u16>,
+    /// What is spoken there, and what that needs; never guessed from bytes.
+    pub service: Service,
+}
+
+/// What a target speaks, with the keys that only this protocol has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// The PostgreSQL front-end/back-end protocol, 3.0 and 3.2.
+    Postgres(PostgresTarget),
+    /// SSH 2.0.
+    Ssh(SshTarget),
+}
+
+/// A target that speaks PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresTarget {
     /// The databases that may be opened at all; `None`: any that policy permits.
     pub databases: Option<Vec<String>>,
     /// `[target.upstream]`: the leg from Sluice to the target.
@@ -254,11 +268,39 @@ pub struct Target {
     pub vouched: Vec<String>,
 }
 
+/// A target that speaks SSH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshTarget {
+    /// The account at the target where no other is asked for.
+    pub user: String,
+    /// Accounts that a client may ask for by name (`ssh root@app.internal`); every other name means `user`.
+    pub users: Vec<String>,
+    /// How Sluice proves itself.
+    pub proof: SshProof,
+    /// Host keys of the target, each `algorithm base64`.
+    pub host_keys: Vec<String>,
+    /// CAs whose host certificates for the target's names are good, each `algorithm base64`.
+    pub host_ca: Vec<String>,
+}
+
+/// How Sluice proves itself to an SSH target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshProof {
+    /// By a short-lived user certificate of Sluice's own CA, which the target trusts.
+    Certificate,
+    /// By a private key in OpenSSH's format: root-only, opened by the loader and handed over as a descriptor.
+    Key(PathBuf),
+    /// By a password, likewise.
+    Password(PathBuf),
+}
+
 /// A protocol that Sluice speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// The PostgreSQL front-end/back-end protocol, 3.0 and 3.2.
     Postgres,
+    /// SSH 2.0.
+    Ssh,
 }
 
 /// Where a target is.

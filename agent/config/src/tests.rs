@@ -6,7 +6,7 @@ use std::{fs, io::Write};
 
 use proptest::prelude::*;
 
-use crate::{Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, TlsMode};
+use crate::{Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, Protocol, SshProof, Target, TlsMode};
 
 const EXAMPLE: &str = include_str!("../../../packaging/example/sluice.toml");
 const LEAST: &str = r#"
@@ -43,10 +43,11 @@ fn only(found: &[Diagnostic], message: &str) -> Diagnostic {
 #[test]
 fn the_example_passes_and_means_what_it_says() {
     let config = Config::parse("sluice.toml", EXAMPLE).expect("the example passes");
-    let shop = config.target("shop").expect("shop");
-    assert_eq!(shop.hosts.len(), 2);
-    assert_eq!(shop.hosts.first(), Some(&Host::Name("db.internal".into())));
-    assert_eq!(shop.hosts.get(1).map(ToString::to_string).as_deref(), Some("10.20.0.0/28"));
+    let target = config.target("shop").expect("shop");
+    let shop = target.postgres().expect("postgres");
+    assert_eq!(target.hosts.len(), 2);
+    assert_eq!(target.hosts.first(), Some(&Host::Name("db.internal".into())));
+    assert_eq!(target.hosts.get(1).map(ToString::to_string).as_deref(), Some("10.20.0.0/28"));
     assert_eq!(shop.upstream.tls, TlsMode::VerifyFull);
     assert_eq!(shop.class("public", "customers", "email"), Some("pii.email"));
     assert_eq!(shop.class("public", "customers", "name"), None);
@@ -92,7 +93,10 @@ fn every_key_stands_in_the_example_with_a_comment() {
             assert!(above.starts_with('#'), "`{key}` has no comment above it");
         }
     }
-    assert_eq!(sections, 11, "root, six sections, target and its three closed tables");
+    assert_eq!(
+        sections, 15,
+        "root, six sections, the database with its three closed tables, two ssh targets with one each"
+    );
 }
 
 #[test]
@@ -105,7 +109,7 @@ fn what_may_be_left_out_has_its_default() {
         [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa]
     );
     assert_eq!((config.guard.port, config.limits.unauthenticated), (15432, 512));
-    let shop = config.target("shop").expect("shop");
+    let shop = config.target("shop").and_then(Target::postgres).expect("shop");
     assert_eq!((shop.upstream.tls, shop.client.tls), (TlsMode::VerifyFull, ClientTls::Prefer));
     assert_eq!(shop.databases, None);
 }
@@ -282,6 +286,78 @@ fn other_things_that_can_not_be_meant() {
     only(&changed("tls = \"verify-full\"", "tls = \"require\""), "not looked at");
 }
 
+#[test]
+fn an_ssh_target_means_what_it_says() {
+    let config = Config::parse("sluice.toml", EXAMPLE).expect("the example passes");
+    let app = config.target("app").expect("app");
+    assert_eq!((app.protocol(), app.user()), (Protocol::Ssh, "deploy"));
+    let ssh = app.ssh().expect("ssh");
+    assert_eq!(ssh.proof, SshProof::Certificate);
+    assert_eq!((ssh.account("root"), ssh.account("alice"), ssh.account("")), ("root", "deploy", "deploy"));
+    assert_eq!((ssh.host_keys.len(), ssh.host_ca.len()), (1, 1));
+    let appliance = config.target("appliance").and_then(Target::ssh).expect("appliance");
+    assert_eq!(appliance.proof, SshProof::Key("/etc/sluice/secrets/appliance".into()));
+    let password = EXAMPLE.replace("key_file = ", "password_file = ");
+    let config = Config::parse("sluice.toml", &password).expect("a password");
+    let appliance = config.target("appliance").and_then(Target::ssh).expect("appliance");
+    assert_eq!(appliance.proof, SshProof::Password("/etc/sluice/secrets/appliance".into()));
+    // a comment behind a key is no part of it
+    let commented = EXAMPLE.replacen("qWU\"]", "qWU root@app\"]", 1);
+    assert_eq!(Config::parse("x", &commented).expect("a comment").targets, config_targets());
+}
+
+fn config_targets() -> Vec<Target> {
+    Config::parse("x", EXAMPLE).expect("the example passes").targets
+}
+
+#[test]
+fn an_ssh_target_proves_itself_in_one_way() {
+    only(&changed("certificate = true", "certificate = true\nkey_file = \"/k\""), "two ways");
+    only(&changed("key_file = \"/", "password_file = \"/p\"\nkey_file = \"/"), "two ways");
+    let found = only(&changed("certificate = true", ""), "does not say how Sluice proves itself");
+    assert!(found.hint.expect("a hint").contains("certificate = true"));
+    only(&changed("certificate = true", "certificate = false"), "leave it out");
+    only(&changed("certificate = true", "certificate = \"true\""), "must be true or false");
+    only(&changed("key_file = \"/etc/", "key_file = \"etc/"), "relative path");
+}
+
+#[test]
+fn keys_of_one_protocol_are_errors_on_the_other() {
+    let found = only(
+        &changed("users = [\"root\"]", "tls = \"require\""),
+        "`target.upstream.tls` belongs to a postgres",
+    );
+    assert!(found.line > 0 && found.hint.expect("a hint").contains("target.protocol"));
+    only(
+        &changed("ports = [22]", "ports = [22]\ndatabases = [\"x\"]"),
+        "`target.databases` belongs to a postgres",
+    );
+    only(&changed("tls = \"verify-full\"", "certificate = true"), "belongs to an ssh target");
+    only(&changed("users = [\"root\"]", "usres = [\"root\"]"), "unknown key `usres`");
+    only(&changed("protocol = \"ssh\"", "protocol = \"shs\""), "known: `postgres`, `ssh`");
+}
+
+#[test]
+fn accounts_and_host_keys_are_checked() {
+    for bad in ["", "-x", "a/b", "a:b", "a,b", "two words", "r\u{43e}\u{43e}t"] {
+        assert_eq!(changed("users = [\"root\"]", &format!("users = [\"{bad}\"]")).len(), 1, "{bad}");
+    }
+    only(&changed("users = [\"root\"]", "users = [\"root\", \"root\"]"), "twice");
+    const GOOD: &str =
+        "host_ca = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPuLSAfH3d27EHZmdrNCbZSaGBrgZw+6lWM3b6tIM01O\"]";
+    for (bad, why) in [
+        ("ssh-dss AAAAB3NzaC1kc3M=", "no kind of key"),
+        ("ssh-ed25519", "no public key"),
+        ("ssh-ed25519 A*", "not base64"),
+        ("ssh-ed25519 AAAAB3NzaC1kc3M=", "not a key of this kind"),
+        ("ssh-ed25519-cert-v01@openssh.com AAAA", "no kind of key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "private key"),
+        ("", "no public key"),
+    ] {
+        only(&changed(GOOD, &format!("host_ca = [\"{bad}\"]")), why);
+    }
+}
+
 fn directory() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -400,7 +476,7 @@ proptest! {
         let toml_key = format!("\"{}\"", key.replace('"', "\\\""));
         let text = format!("{LEAST}[target.classes]\n{toml_key} = \"pii\"\n");
         let config = Config::parse("x", &text).expect("quoted names pass");
-        let shop = config.target("shop").expect("shop");
+        let shop = config.target("shop").and_then(Target::postgres).expect("shop");
         prop_assert_eq!(shop.class(&parts[0], &parts[1], &parts[2]), Some("pii"));
     }
 }

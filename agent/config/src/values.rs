@@ -113,6 +113,16 @@ macro_rules! whole_number {
 }
 whole_number!(u16, u32, u64);
 
+impl FromToml for bool {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        let DeValue::Boolean(read) = value.get_ref() else {
+            wrong_type(value, key, "true or false", sink);
+            return None;
+        };
+        Some(*read)
+    }
+}
+
 impl FromToml for PathBuf {
     fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
         let text = String::from_toml(value, key, sink)?;
@@ -172,7 +182,7 @@ fn word<T: Copy>(
 
 impl FromToml for Protocol {
     fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
-        word(value, key, &[("postgres", Protocol::Postgres)], sink)
+        word(value, key, &[("postgres", Protocol::Postgres), ("ssh", Protocol::Ssh)], sink)
     }
 }
 

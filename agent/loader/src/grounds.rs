@@ -6,11 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User, chown};
-use sluice_config::Config;
+use sluice_config::{Config, Service, SshProof};
 
 /// Names of the proxy's own directories under `agent.state_dir`; the directory itself is root's, so that what the
 /// loader keeps there can't be replaced by the proxy.
-const STATE: [&str; 3] = ["ca", "keys", "recordings"];
+const STATE: [&str; 4] = ["ca", "keys", "recordings", "ssh"];
 
 /// The user that the proxy runs as.
 #[derive(Clone, Copy, Debug)]
@@ -103,9 +103,15 @@ pub(crate) fn secrets(config: &Config) -> Vec<(String, File)> {
         wanted.push(("identity/client_secret".to_owned(), path));
     }
     for target in &config.targets {
-        if let Some(path) = &target.upstream.password_file {
-            wanted.push((format!("target/{}/password", target.name), path));
-        }
+        let (kind, path) = match &target.service {
+            Service::Postgres(postgres) => ("password", postgres.upstream.password_file.as_deref()),
+            Service::Ssh(ssh) => match &ssh.proof {
+                SshProof::Certificate => continue,
+                SshProof::Key(path) => ("key", Some(path.as_path())),
+                SshProof::Password(path) => ("password", Some(path.as_path())),
+            },
+        };
+        wanted.extend(path.map(|path| (format!("target/{}/{kind}", target.name), path)));
     }
     let open = |(name, path): (String, &Path)| match secret(path) {
         Ok(file) => Some((name, file)),

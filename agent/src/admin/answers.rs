@@ -28,9 +28,26 @@ pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request
         Request::Explain(explain) => self::explain(house, caller, &explain).await,
         Request::Reload(_) => reload(house, caller),
         // a certificate is no secret: whoever connects gets to see it
-        Request::Ca(_) => Ok(Response::Ca(admin::CaCertificate { pem: house.authority.certificate_pem() })),
+        Request::Ca(asked) => ca(house, &asked),
         _ => Err(error("invalid", "this is no question of its own", "")),
     }
+}
+
+fn ca(house: &House, asked: &admin::Ca) -> Answer {
+    let settings = house.settings.load();
+    let pem = match asked.kind.as_str() {
+        "" => house.authority.certificate_pem(),
+        "ssh" => {
+            let line = house.ssh_authority.known_hosts_line(settings.targets.iter().map(Arc::as_ref));
+            if line.is_empty() {
+                return Err(error("not_found", "no target speaks SSH", "`sluice targets` lists them"));
+            }
+            line
+        }
+        "ssh-user" => house.ssh_authority.user_ca_line(),
+        _ => return Err(error("invalid", "there is no CA of this kind", "")),
+    };
+    Ok(Response::Ca(admin::CaCertificate { pem }))
 }
 
 async fn status(house: &House) -> Answer {
@@ -85,7 +102,7 @@ fn targets(house: &House, caller: &Caller) -> Response {
     let places = house.link.destinations();
     let target = |target: &Arc<sluice_config::Target>| admin::Target {
         name: target.name.clone(),
-        protocol: "postgres".to_owned(),
+        protocol: target.protocol().name().to_owned(),
         hosts: target.hosts.iter().map(ToString::to_string).collect(),
         ports: target.ports.iter().map(|port| u32::from(*port)).collect(),
         access: access(house, caller, &target.name),
@@ -309,7 +326,8 @@ async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answ
             format!("there are: {}", known.join(", ")),
         )
     })?;
-    let only = target.databases.as_ref().and_then(|all| all.first()).map_or("", String::as_str);
+    let databases = target.postgres().and_then(|postgres| postgres.databases.as_ref());
+    let only = databases.and_then(|all| all.first()).map_or("", String::as_str);
     let database = if asked.database.is_empty() { only } else { &asked.database };
     let catalogue = house.postgres.known_catalogue(target, database).await.ok_or_else(|| {
         error(

@@ -20,6 +20,7 @@ use crate::intake::link::LoaderLink;
 use crate::masking::MaskKey;
 use crate::recorder::Recorder;
 use crate::services::postgres::Postgres;
+use crate::ssh::{KnownHosts, SshAuthority};
 use crate::tls::Authority;
 use crate::upstream::{Secrets, Upstreams};
 
@@ -68,6 +69,10 @@ pub struct House {
     pub upstreams: Arc<Upstreams>,
     /// Certificates for the client's leg.
     pub authority: Arc<Authority>,
+    /// Host certificates for clients, user certificates for targets, of SSH.
+    pub ssh_authority: Arc<SshAuthority>,
+    /// Host keys of SSH targets that no configuration names.
+    pub known_hosts: Arc<KnownHosts>,
     /// What the sessions with PostgreSQL share.
     pub postgres: Arc<Postgres>,
     /// What only root can know.

@@ -58,7 +58,8 @@ impl House {
                 self.config_path.display()
             ));
         }
-        let names: Vec<_> = config.targets.iter().map(postgres::names).collect();
+        let names: Vec<_> =
+            config.targets.iter().filter(|t| t.postgres().is_some()).map(postgres::names).collect();
         self.authority.cover(&names).map_err(|e| super::run::chain(&e))?;
         if config.identity != old.config.identity {
             let secret = self.secrets.get("identity/client_secret");
@@ -67,6 +68,7 @@ impl House {
         }
         let digest = policy.digest().to_owned();
         self.recorder.set(&config.recording);
+        self.ssh_authority.forget();
         let settings = Arc::new(Settings::new(config));
         self.configure_targets(&settings);
         self.settings.store(settings);

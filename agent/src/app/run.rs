@@ -23,6 +23,8 @@ use crate::masking::MaskKey;
 use crate::recorder::{Finding, Recorder};
 use crate::services::Service as _;
 use crate::services::postgres::{self, Postgres};
+use crate::services::ssh::Ssh;
+use crate::ssh::{KnownHosts, SshAuthority};
 use crate::tls::Authority;
 use crate::upstream::{Secrets, Upstreams};
 
@@ -63,11 +65,10 @@ pub async fn run(start: Start) -> Result<(), String> {
     tokio::spawn(watch_recorder(Arc::clone(&house)));
     let admin = admin_socket(endowment.admin).map_err(|e| chain(&e))?;
     let mut doors = vec![tokio::spawn(crate::admin::serve(admin, Arc::clone(&house)))];
-    let service = Arc::clone(&house.postgres);
     for descriptor in endowment.listeners {
         let listener = intake::listener(descriptor).map_err(|e| chain(&e))?;
-        let (house, service) = (Arc::clone(&house), Arc::clone(&service));
-        let serve = move |stream| connection(Arc::clone(&house), Arc::clone(&service), stream);
+        let house = Arc::clone(&house);
+        let serve = move |stream| connection(Arc::clone(&house), stream);
         doors.push(tokio::spawn(intake::accept(listener, Arc::new(serve))));
     }
     tracing::info!(targets = house.settings.load().targets.len(), "serving");
@@ -147,7 +148,9 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         let (what, session) = finding_words(finding);
         audit.record_now(&audit::recording_found(what, &session)).map_err(|e| chain(&e))?;
     }
-    let names: Vec<_> = config.targets.iter().map(postgres::names).collect();
+    let ssh_authority = SshAuthority::open(&state.join("ca")).map_err(|e| chain(&e))?;
+    let known_hosts = KnownHosts::open(&state.join("ssh")).map_err(|e| chain(&e))?;
+    let names: Vec<_> = config.targets.iter().filter(|t| t.postgres().is_some()).map(postgres::names).collect();
     let authority = Authority::open(&state.join("ca"), &names).map_err(|e| chain(&e))?;
     let secret = parts.secrets.get("identity/client_secret");
     let identity = Identity::new(&config.identity, secret).map_err(|e| chain(&e))?;
@@ -163,6 +166,8 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         identity: ArcSwap::from_pointee(identity),
         bindings: Arc::default(),
         authority: Arc::new(authority),
+        ssh_authority: Arc::new(ssh_authority),
+        known_hosts: Arc::new(known_hosts),
         postgres: Postgres::new(),
         secrets: parts.secrets,
         link: parts.link,
@@ -219,7 +224,7 @@ fn admin_socket(descriptor: OwnedFd) -> std::io::Result<UnixListener> {
 }
 
 /// A connection that the kernel brought here.
-async fn connection(house: Arc<House>, service: Arc<Postgres>, stream: TcpStream) {
+async fn connection(house: Arc<House>, stream: TcpStream) {
     let Ok(_place) = Arc::clone(&house.connections).try_acquire_owned() else {
         tracing::warn!("limits.connections is reached: a connection was closed");
         return;
@@ -238,8 +243,9 @@ async fn connection(house: Arc<House>, service: Arc<Postgres>, stream: TcpStream
         let why = format!("no target is configured at {}", inbound.destination);
         return refused("", &why, &inbound.lineage);
     };
-    match target.protocol {
-        Protocol::Postgres => service.serve(inbound, target, house).await,
+    match target.protocol() {
+        Protocol::Postgres => Arc::clone(&house.postgres).serve(inbound, target, house).await,
+        Protocol::Ssh => Arc::new(Ssh).serve(inbound, target, house).await,
     }
 }
 

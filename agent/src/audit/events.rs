@@ -155,6 +155,11 @@ pub fn upstream_failed(target: &str, why: &str) -> Event {
     event("upstream", "failed", "error", json!({"target": target, "why": why}))
 }
 
+/// The host key of a target is not the one that is known: somebody may be in between.
+pub fn host_key_alarm(target: &str, why: &str) -> Event {
+    event("upstream", "host_key", "critical", json!({"target": target, "why": why}))
+}
+
 /// Somebody read what others did.
 pub fn looked_at(what: &str, which: &str, who: &Principal) -> Event {
     event("session", what, "notice", json!({"actor": person(who), "which": which}))

@@ -46,7 +46,7 @@ fn serve(arguments: Arguments) -> Result<(), (u8, String)> {
     read.extend(arguments.config.parent().map(PathBuf::from));
     read.push(config.policy.dir.clone());
     read.extend(config.identity.ca_file.clone());
-    read.extend(config.targets.iter().filter_map(|target| target.upstream.ca_file.clone()));
+    read.extend(config.targets.iter().filter_map(|target| target.postgres()?.upstream.ca_file.clone()));
     let write = vec![config.agent.state_dir.clone(), config.agent.log_dir.clone()];
     let fence = fence::enclose(&Grounds { read, write }).map_err(|e| failed(e.to_string()))?;
     // a second one would be an error: this is the only place that installs it

@@ -108,8 +108,8 @@ enum Command {
     /// Check the configuration; needs no sluiced.
     #[command(subcommand)]
     Config(offline::Config),
-    /// Print the certificate of the CA that clients may verify Sluice by (sslrootcert).
-    Ca,
+    /// Print what others may verify Sluice by: the CA for TLS (sslrootcert), or those for ssh.
+    Ca(status::Ca),
     /// Let sluiced read configuration and policy again.
     Reload,
     /// Print completions for a shell.
@@ -202,7 +202,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),
         Command::Config(command) => offline::config(&command, &global.config),
-        Command::Ca => status::ca(client()?),
+        Command::Ca(command) => status::ca(client()?, &command),
         Command::Reload => status::reload(client()?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "sluice", &mut std::io::stdout());

@@ -2,6 +2,8 @@
 
 use sluice_api::admin::{self, request::Request, response::Response};
 
+use clap::Args;
+
 use super::client::{Client, odd};
 use super::terminal::{BAD, GOOD, HEAD, Table, WARN, print, safe, say};
 use super::{Failure, print_json};
@@ -76,8 +78,25 @@ pub(super) fn targets(mut client: Client, json: bool) -> Result<(), Failure> {
     Ok(print(&table.render())?)
 }
 
-pub(super) fn ca(mut client: Client) -> Result<(), Failure> {
-    let Response::Ca(certificate) = client.ask(Request::Ca(admin::Ca {}))? else { return Err(odd()) };
+/// Which of Sluice's CAs.
+#[derive(Args)]
+pub(super) struct Ca {
+    /// The line for ssh_known_hosts, by which ssh trusts Sluice in the place of the targets.
+    #[arg(long, conflicts_with = "ssh_user")]
+    ssh: bool,
+    /// The key for a target's TrustedUserCAKeys, by which it trusts the certificates of Sluice.
+    #[arg(long)]
+    ssh_user: bool,
+}
+
+pub(super) fn ca(mut client: Client, command: &Ca) -> Result<(), Failure> {
+    let kind = match command {
+        Ca { ssh: true, .. } => "ssh",
+        Ca { ssh_user: true, .. } => "ssh-user",
+        Ca { .. } => "",
+    };
+    let asked = Request::Ca(admin::Ca { kind: kind.to_owned() });
+    let Response::Ca(certificate) = client.ask(asked)? else { return Err(odd()) };
     Ok(print(&certificate.pem)?)
 }
 

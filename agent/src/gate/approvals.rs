@@ -32,6 +32,8 @@ pub struct Request {
     pub target: String,
     /// Its database, where there is one.
     pub database: String,
+    /// Both as policies see them: `approve` is asked of it.
+    pub place: sluice_policy::Resource,
     /// What kind of operation it is.
     pub action: String,
     /// The whole text.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use sluice_config::Target;
+use sluice_config::{Protocol, Target};
 use sluice_policy::{
     Ask, Context, Decision, Explanation, Obligations, Operation, Permission, Policy, Principal, Refusal,
     Resource, ResourceKind, Subject,
@@ -45,7 +45,7 @@ pub struct SessionFacts {
     pub target: Arc<Target>,
     /// The very address that the client asked for.
     pub address: SocketAddr,
-    /// Database, or whatever the protocol has in its place; empty where it has none.
+    /// Database, or what the protocol has in its place: the account of SSH. Empty where it has none.
     pub database: String,
     /// What policies may look at.
     pub context: Context,
@@ -56,6 +56,7 @@ pub struct SessionFacts {
 pub struct ConnectPermit {
     target: Arc<Target>,
     address: SocketAddr,
+    account: String,
 }
 
 impl ConnectPermit {
@@ -67,6 +68,11 @@ impl ConnectPermit {
     /// Where to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// As whom, where one may choose: the account of an SSH target, the database of another.
+    pub fn account(&self) -> &str {
+        &self.account
     }
 }
 
@@ -156,7 +162,11 @@ impl Gate {
         facts: SessionFacts,
         can_pause: bool,
     ) -> Result<(GatedSession, ConnectPermit), Refusal> {
-        let permit = ConnectPermit { target: Arc::clone(&facts.target), address: facts.address };
+        let permit = ConnectPermit {
+            target: Arc::clone(&facts.target),
+            address: facts.address,
+            account: facts.database.clone(),
+        };
         // registered first: a policy that comes while this one is judged finds the session
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let (end, _) = watch::channel(None);
@@ -215,7 +225,7 @@ impl Gate {
     /// May this person open this target?
     pub fn may_connect(&self, principal: &Principal, target: &str, context: &Context) -> Decision {
         let current = self.current.load();
-        let ask = connect_ask(target, "");
+        let ask = Ask { action: "connect", resource: whole(target) };
         current.policy.may(&current.policy.subject(principal), &ask, context)
     }
 
@@ -243,7 +253,7 @@ impl Gate {
         context: &Context,
     ) -> Decision {
         let current = self.current.load();
-        let resource = place(&request.target, &request.database);
+        let resource = request.place.clone();
         current.policy.may(&current.policy.subject(principal), &Ask { action: "approve", resource }, context)
     }
 
@@ -260,7 +270,7 @@ impl Gate {
         let current = self.current.load();
         for session in open {
             let subject = current.policy.subject(&session.principal);
-            let ask = connect_ask(&session.facts.target.name, &session.facts.database);
+            let ask = connect_ask(&session.facts);
             let rules = match current.policy.may(&subject, &ask, &session.facts.context) {
                 Decision::Refuse(refusal) => refusal.rules,
                 // one that may no longer be alone, and is
@@ -327,17 +337,23 @@ fn host() -> Resource {
     Resource { kind: ResourceKind::Host, path: vec!["localhost".into()], class: None }
 }
 
-/// The database where there is one, else the target.
-fn place(target: &str, database: &str) -> Resource {
-    if database.is_empty() {
-        Resource { kind: ResourceKind::Target, path: vec![target.into()], class: None }
-    } else {
-        Resource { kind: ResourceKind::Database, path: vec![target.into(), database.into()], class: None }
-    }
+fn whole(target: &str) -> Resource {
+    Resource::new(ResourceKind::Target, [target])
 }
 
-pub(crate) fn connect_ask(target: &str, database: &str) -> Ask {
-    Ask { action: "connect", resource: place(target, database) }
+/// What a session is opened in: the database or the account where there is one, else the target.
+pub(crate) fn place(facts: &SessionFacts) -> Resource {
+    let (target, within) = (facts.target.name.as_str(), facts.database.as_str());
+    let kind = match facts.target.protocol() {
+        _ if within.is_empty() => return whole(target),
+        Protocol::Postgres => ResourceKind::Database,
+        Protocol::Ssh => ResourceKind::Account,
+    };
+    Resource::new(kind, [target, within])
+}
+
+pub(crate) fn connect_ask(facts: &SessionFacts) -> Ask {
+    Ask { action: "connect", resource: place(facts) }
 }
 
 /// Wall clock, microseconds since 1970.

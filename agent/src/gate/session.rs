@@ -199,7 +199,7 @@ impl GatedSession {
         let facts = &self.registered.facts;
         let current = self.gate.current();
         let known = self.known(&current);
-        current.policy.may(&known.subject, &connect_ask(&facts.target.name, &facts.database), &self.context())
+        current.policy.may(&known.subject, &connect_ask(facts), &self.context())
     }
 
     fn context(&self) -> Context {
@@ -264,6 +264,7 @@ impl GatedSession {
             session: facts.session.clone(),
             target: facts.target.name.clone(),
             database: facts.database.clone(),
+            place: super::place(facts),
             action: operation.kind.to_owned(),
             text: operation.text.clone(),
             parameters: operation.parameters.clone(),
@@ -468,7 +469,7 @@ fn digest(facts: &SessionFacts, who: &Principal, operation: &Operation) -> Strin
     add(&who.subject);
     add(&facts.session);
     add(&facts.target.name);
-    add(&facts.target.upstream.user);
+    add(facts.target.user());
     add(&facts.database);
     add(operation.kind);
     add(&operation.text);
@@ -486,8 +487,8 @@ fn resource_kind(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Host => "host",
         ResourceKind::Target => "target",
-        ResourceKind::Database => "database",
         ResourceKind::Account => "account",
+        ResourceKind::Database => "database",
         ResourceKind::Schema => "schema",
         ResourceKind::Table => "table",
         ResourceKind::Column => "column",

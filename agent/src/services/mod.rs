@@ -1,5 +1,7 @@
 //! One folder a protocol behind one trait.
+mod caller;
 pub mod postgres;
+pub mod ssh;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -8,6 +8,7 @@
 mod error;
 pub mod postgres;
 mod secret;
+pub mod ssh;
 mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -46,8 +47,9 @@ impl Upstreams {
     pub fn configure(&self, targets: &[Arc<Target>]) -> Result<(), Vec<TargetTlsError>> {
         let mut errors = Vec::new();
         let mut built = HashMap::with_capacity(targets.len());
-        for target in targets {
-            match TargetTls::new(target) {
+        let databases = targets.iter().filter_map(|t| t.postgres().map(|postgres| (t, postgres)));
+        for (target, postgres) in databases {
+            match TargetTls::new(target, &postgres.upstream) {
                 Ok(tls) => drop(built.insert(target.name.clone(), Arc::new(tls))),
                 Err(error) => errors.push(error),
             }

@@ -78,6 +78,11 @@ impl Secrets {
         self.by_name.read().get(name).cloned()
     }
 
+    /// The private key by which Sluice proves itself to an SSH target.
+    pub fn target_key(&self, target: &str) -> Option<Arc<Secret>> {
+        self.get(&format!("target/{target}/key"))
+    }
+
     /// The password of a target's upstream role.
     pub fn target_password(&self, target: &str) -> Option<Arc<Secret>> {
         self.get(&format!("target/{target}/password"))

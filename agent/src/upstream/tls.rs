@@ -18,7 +18,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
-use sluice_config::{Host, Target, TlsMode};
+use sluice_config::{Host, Target, TlsMode, Upstream};
 
 use crate::tls::{ALPN_POSTGRESQL, provider};
 
@@ -66,7 +66,7 @@ pub(super) struct TargetTls {
 }
 
 impl TargetTls {
-    pub(super) fn new(target: &Target) -> Result<Self, TargetTlsError> {
+    pub(super) fn new(target: &Target, upstream: &Upstream) -> Result<Self, TargetTlsError> {
         let mut names = Vec::new();
         let mut networks = Vec::new();
         for host in &target.hosts {
@@ -80,11 +80,11 @@ impl TargetTls {
                 Host::Network(_) => networks.push(host.clone()),
             }
         }
-        let trust = match target.upstream.tls {
+        let trust = match upstream.tls {
             TlsMode::Disable => return Ok(Self { config: None, names, networks }),
             TlsMode::Require => None,
-            TlsMode::VerifyCa => Some(Trust { names: None, ..roots(target)? }),
-            TlsMode::VerifyFull => Some(Trust { names: Some(names.clone()), ..roots(target)? }),
+            TlsMode::VerifyCa => Some(Trust { names: None, ..roots(target, upstream)? }),
+            TlsMode::VerifyFull => Some(Trust { names: Some(names.clone()), ..roots(target, upstream)? }),
         };
         let verifier = Verifier { trust, provider: provider() };
         let tls_error = |source| TargetTlsError::Tls { target: target.name.clone(), source };
@@ -116,8 +116,8 @@ impl TargetTls {
     }
 }
 
-fn roots(target: &Target) -> Result<Trust, TargetTlsError> {
-    let path = match &target.upstream.ca_file {
+fn roots(target: &Target, upstream: &Upstream) -> Result<Trust, TargetTlsError> {
+    let path = match &upstream.ca_file {
         Some(path) => path.clone(),
         None => {
             SYSTEM_CAS.iter().map(PathBuf::from).find(|p| p.exists()).unwrap_or_else(|| SYSTEM_CAS[0].into())
@@ -133,11 +133,11 @@ fn roots(target: &Target) -> Result<Trust, TargetTlsError> {
             certificate.map_err(|e| file_error(io::Error::new(io::ErrorKind::InvalidData, e.to_string())))?;
         // The system's bundle has a few that rustls can't use; a target's own file must be good throughout.
         if let Err(error) = anchors.add(certificate.clone())
-            && target.upstream.ca_file.is_some()
+            && upstream.ca_file.is_some()
         {
             return Err(file_error(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
-        if target.upstream.ca_file.is_some() {
+        if upstream.ca_file.is_some() {
             pinned.push(certificate);
         }
     }

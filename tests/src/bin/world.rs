@@ -1,14 +1,17 @@
-//! `cargo xtask demo` and `cargo xtask bench postgres` in the room: see [`sluice_tests::enclosure`].
+//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask conformance` in the room: see [`sluice_tests::enclosure`].
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sluice_tests::enclosure::Room;
-use sluice_tests::{bench, tour};
+use sluice_tests::{bench, conformance, tour};
 
 #[derive(Parser)]
-#[command(name = "sluice-world", about = "The tour and the benchmarks, in a room of which nothing is left")]
+#[command(
+    name = "sluice-world",
+    about = "The tour, benchmarks and conformance, in a room of which nothing is left"
+)]
 struct Arguments {
     #[command(subcommand)]
     act: Act,
@@ -20,6 +23,8 @@ enum Act {
     Tour(tour::Options),
     /// Benchmarks of the PostgreSQL road
     Bench(bench::Options),
+    /// Whether plain clients notice Sluice
+    Conformance(conformance::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +37,7 @@ fn main() -> ExitCode {
         Some(room) => match arguments.act {
             Act::Tour(options) => tour::run(room, &options),
             Act::Bench(options) => bench::run(room, &options),
+            Act::Conformance(options) => conformance::run(room, &options),
         },
     });
     match outcome {

@@ -90,7 +90,7 @@ fn hold(tour: &mut Tour, terminal: &mut Terminal) -> Result<String> {
 }
 
 /// The word behind `marker`, once more stands behind it.
-fn after(text: &str, marker: &str) -> Option<String> {
+pub(super) fn after(text: &str, marker: &str) -> Option<String> {
     let (_, rest) = text.rsplit_once(marker)?;
     let word: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
     (!word.is_empty() && rest.len() > word.len()).then_some(word)

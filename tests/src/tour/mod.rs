@@ -20,6 +20,7 @@ mod masking;
 mod record;
 mod refuse;
 mod secret;
+mod ssh;
 mod strangers;
 
 /// What may be said on the command line.
@@ -49,7 +50,7 @@ pub struct Chapter {
 }
 
 /// All chapters, in order. Each stands alone: it logs in whom it needs.
-pub const CHAPTERS: [Chapter; 8] = [
+pub const CHAPTERS: [Chapter; 9] = [
     Chapter { number: 1, title: "Plain psql, no password, no wrapper: the person is known", run: login::run },
     Chapter { number: 2, title: "What is sensitive comes back masked", run: masking::run },
     Chapter { number: 3, title: "A risky statement waits for somebody else", run: hold::run },
@@ -58,6 +59,7 @@ pub const CHAPTERS: [Chapter; 8] = [
     Chapter { number: 6, title: "Strangers get nothing", run: strangers::run },
     Chapter { number: 7, title: "What passed is on record", run: record::run },
     Chapter { number: 8, title: "The password is nowhere, and Ctrl-C works", run: secret::run },
+    Chapter { number: 9, title: "Plain ssh, by the same gate", run: ssh::run },
 ];
 
 /// What a chapter works with.

@@ -1,8 +1,9 @@
-//! The world of the tour: a guarded bastion with people on it, a database server behind a wire, an identity provider.
+//! The world of the tour: a guarded bastion with people on it, a database server and an application server behind wires, an
+//! identity provider.
 //!
-//! [`World::start`] runs inside a [`Room`] and furnishes it: users who exist only in this mount namespace, a database
-//! server in a network namespace at the other end of a veth, certificates, the provider, and Sluice. Dropping it asks
-//! Sluice to stop in order; the rest ends with the room.
+//! [`World::start`] runs inside a [`Room`] and furnishes it: users who exist only in this mount namespace, servers in
+//! network namespaces at the other end of a veth each, certificates, the provider, and Sluice. Dropping it asks Sluice to
+//! stop in order; the rest ends with the room.
 
 pub mod certificates;
 pub mod mounts;
@@ -11,6 +12,7 @@ pub mod people;
 pub mod postgres;
 pub mod provider;
 pub mod sluice;
+pub mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +26,7 @@ use people::{People, Person};
 use postgres::Postgres;
 use provider::Provider;
 use sluice::Sluice;
+use ssh::SshServer;
 
 /// Where the room's directory is seen inside: a short path that every user can reach, wherever the checkout is.
 pub const HOME: &str = "/run/demo";
@@ -36,6 +39,8 @@ pub struct World {
     pub people: People,
     /// The database server at `db.internal`.
     pub postgres: Postgres,
+    /// The application server at `app.internal`.
+    pub app: SshServer,
     /// The company's identity provider.
     pub provider: Provider,
     /// The product; absent until [`World::guard`].
@@ -53,14 +58,20 @@ impl World {
         let provider = Provider::start(&room, &certificates, &people, provider::COMPANY)?;
         stage.progress("database server: PostgreSQL 15 at db.internal (10.77.0.2:5432), behind a veth");
         let postgres = Postgres::start(&room, &certificates, stage)?;
+        stage.progress("application server: OpenSSH's sshd at app.internal (10.78.0.2:22), behind another");
+        let app = SshServer::start(&room, &people)?;
         provider.wait_ready()?;
-        Ok(World { room, people, postgres, provider, sluice: None })
+        Ok(World { room, people, postgres, app, provider, sluice: None })
     }
 
     /// Starts Sluice on the cgroup `guarded` and waits until it says that it guards.
     pub fn guard(&mut self, stage: &Stage) -> Result<()> {
         stage.progress(&format!("sluice-loader and sluiced, guarding {}", self.guarded().display()));
-        self.sluice = Some(Sluice::start(self)?);
+        let sluice = Sluice::start(self)?;
+        // What an administrator of the server does once: it trusts the certificates that Sluice makes.
+        let ca = sluice.tool(&self.room, &["ca", "--ssh-user"])?;
+        self.app.trust(&ca.out)?;
+        self.sluice = Some(sluice);
         Ok(())
     }
 

@@ -59,16 +59,20 @@ fn users(people: &People) -> Result<()> {
             let kept: Vec<&str> = file.lines().filter(|line| line.split(':').next() != Some(name)).collect();
             *file = kept.join("\n") + "\n";
         }
-        passwd += &format!("{name}:x:{uid}:{uid}:{}:{}:/bin/bash\n", person.full_name, person.home.display());
+        let (full_name, home, shell) = (person.full_name, person.home.display(), person.shell);
+        passwd += &format!("{name}:x:{uid}:{uid}:{full_name}:{home}:{shell}\n");
         group += &format!("{name}:x:{uid}:\n");
-        shadow += &format!("{name}:!:19000:0:99999:7:::\n");
+        // No password fits, and the account is not locked: sshd asks for that.
+        shadow += &format!("{name}:*:19000:0:99999:7:::\n");
     }
     let hosts = format!(
-        "127.0.0.1 localhost {}\n::1 localhost\n{} {BASTION}\n{} {}\n",
+        "127.0.0.1 localhost {}\n::1 localhost\n{} {BASTION}\n{} {}\n{} {}\n",
         provider::HOST,
         network::BASTION,
         network::SERVER,
-        network::SERVER_NAME
+        network::SERVER_NAME,
+        network::APP,
+        network::APP_NAME
     );
     let sudoers = format!(
         "Defaults use_pty\nDefaults secure_path=\"{PATH}\"\nDefaults !lecture\nroot ALL=(ALL:ALL) ALL\n\

@@ -18,6 +18,8 @@ pub struct Person {
     pub uid: u32,
     /// Home directory.
     pub home: PathBuf,
+    /// Login shell.
+    pub shell: &'static str,
     /// `sub` at the provider; empty: has no account there.
     pub subject: &'static str,
     /// Name in full.
@@ -33,7 +35,7 @@ impl Person {
             ("HOME", self.home.to_string_lossy().into_owned()),
             ("USER", self.name.to_owned()),
             ("LOGNAME", self.name.to_owned()),
-            ("SHELL", "/bin/bash".to_owned()),
+            ("SHELL", self.shell.to_owned()),
             ("PATH", PATH.to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
             // The plainest terminal, so that what is read back is what was printed.
@@ -56,6 +58,10 @@ pub struct People {
     pub dave: Person,
     /// Who the proxy runs as.
     pub sluice: Person,
+    /// The account at the application server that people work under; nobody logs in as it on the bastion.
+    pub deploy: Person,
+    /// Another account there, which must be asked for by name.
+    pub report: Person,
 }
 
 impl People {
@@ -72,6 +78,7 @@ impl People {
                 name,
                 uid: free.next().context("no free user id between 60001 and 60512")?,
                 home: PathBuf::from(crate::world::HOME).join("home").join(name),
+                shell: "/bin/bash",
                 subject,
                 full_name,
                 groups,
@@ -83,12 +90,14 @@ impl People {
             carol: person("carol", "Carol Clemens", "u-3d02aa", &[])?,
             dave: person("dave", "Dave Dorn", "", &[])?,
             sluice: person("sluice", "Sluice", "", &[])?,
+            deploy: Person { shell: super::ssh::SHELL, ..person("deploy", "Deployment", "", &[])? },
+            report: Person { shell: super::ssh::SHELL, ..person("report", "Reports", "", &[])? },
         })
     }
 
     /// All of them.
-    pub fn all(&self) -> [&Person; 5] {
-        [&self.alice, &self.bob, &self.carol, &self.dave, &self.sluice]
+    pub fn all(&self) -> [&Person; 7] {
+        [&self.alice, &self.bob, &self.carol, &self.dave, &self.sluice, &self.deploy, &self.report]
     }
 
     /// By name; for `enter`.

@@ -19,8 +19,11 @@ use crate::{Context, Failure, Result};
 
 /// The configuration, with `@NAME@` where the world decides.
 const CONFIG: &str = include_str!("../../fixtures/sluice.toml");
-/// The policy of the tour.
-const POLICY: &str = include_str!("../../fixtures/policy/tour.cedar");
+/// The policy of the tour: the shop, and the application server.
+const POLICY: [(&str, &str); 2] = [
+    ("tour.cedar", include_str!("../../fixtures/policy/tour.cedar")),
+    ("ssh.cedar", include_str!("../../fixtures/policy/ssh.cedar")),
+];
 /// The default of `agent.run_dir`; in the room it is on a file system of its own, so plain `sluice` finds the socket.
 const RUN: &str = "/run/sluice";
 
@@ -69,12 +72,17 @@ impl Sluice {
         }
         fs::set_permissions(&state, fs::Permissions::from_mode(0o700))?;
         fs::set_permissions(etc.join("secrets"), fs::Permissions::from_mode(0o700))?;
-        let secret = etc.join("secrets/shop");
-        fs::write(&secret, &world.postgres.password)?;
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
-        fs::write(etc.join("policy/tour.cedar"), POLICY)?;
+        let key = fs::read_to_string(&world.app.key)?;
+        for (name, text) in [("shop", &world.postgres.password), ("app", &key)] {
+            let secret = etc.join("secrets").join(name);
+            fs::write(&secret, text)?;
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
+        }
+        for (name, text) in POLICY {
+            fs::write(etc.join("policy").join(name), text)?;
+        }
         let config = etc.join("sluice.toml");
-        fs::write(&config, configuration(world, &etc, &state, &log))?;
+        fs::write(&config, configuration(world, &etc, &state, &log)?)?;
 
         let cgroup = world.guarded().join("agent");
         fs::create_dir_all(&cgroup)?;
@@ -215,7 +223,7 @@ impl Supervisor {
     }
 }
 
-fn configuration(world: &World, etc: &Path, state: &Path, log: &Path) -> String {
+fn configuration(world: &World, etc: &Path, state: &Path, log: &Path) -> Result<String> {
     let values = [
         ("@USER@", world.people.sluice.name.to_owned()),
         ("@STATE@", state.to_string_lossy().into_owned()),
@@ -226,8 +234,9 @@ fn configuration(world: &World, etc: &Path, state: &Path, log: &Path) -> String 
         ("@ISSUER@", world.provider.issuer.clone()),
         ("@CA@", format!("{HOME}/certificates/ca.pem")),
         ("@ETC@", etc.to_string_lossy().into_owned()),
+        ("@HOST_KEY@", world.app.host_key()?),
     ];
-    values.iter().fold(CONFIG.to_owned(), |text, (name, value)| text.replace(name, value))
+    Ok(values.iter().fold(CONFIG.to_owned(), |text, (name, value)| text.replace(name, value)))
 }
 
 /// Pids of everything in a cgroup and below it.

@@ -53,7 +53,10 @@ impl Postgres {
 
     /// Catalogues of a target, and what its owner says of it.
     fn catalogues(&self, target: &Target) -> (Arc<Catalogues>, Arc<Owner>) {
-        let owner = Owner { classes: target.classes.clone(), vouched: target.vouched.clone() };
+        let owner = target.postgres().map_or_else(Owner::default, |postgres| Owner {
+            classes: postgres.classes.clone(),
+            vouched: postgres.vouched.clone(),
+        });
         let mut all = self.catalogues.lock();
         let key = (target.name.clone(), format!("{owner:?}"));
         if !all.contains_key(&key) {

@@ -30,7 +30,7 @@ impl Aside {
     pub async fn client(&self) -> Result<Client, UpstreamError> {
         let mut config = tokio_postgres::Config::new();
         config
-            .user(&self.route.target.upstream.user)
+            .user(&self.route.upstream.user)
             .dbname(&self.database)
             .application_name(APPLICATION)
             // TLS is around the stream already

@@ -1,7 +1,7 @@
 //! The socket and what is put around it.
 use std::{io, net::SocketAddr, sync::Arc};
 
-use sluice_config::Target;
+use sluice_config::Upstream;
 use sluice_protocol::postgres::wire::write;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -17,7 +17,7 @@ use crate::{
 
 /// Where to and how; made from a permit alone.
 pub(super) struct Route {
-    pub(super) target: Arc<Target>,
+    pub(super) upstream: Upstream,
     pub(super) address: SocketAddr,
     pub(super) tls: Arc<TargetTls>,
 }

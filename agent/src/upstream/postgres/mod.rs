@@ -68,8 +68,10 @@ impl Upstreams {
         request: &Request,
     ) -> Result<Opened, UpstreamError> {
         let tls = self.tls(&permit.target().name)?;
+        let postgres = permit.target().postgres().ok_or(UpstreamError::Unconfigured)?;
         let secret = self.secrets.target_password(&permit.target().name);
-        let route = Arc::new(Route { target: Arc::clone(permit.target()), address: permit.address(), tls });
+        let upstream = postgres.upstream.clone();
+        let route = Arc::new(Route { upstream, address: permit.address(), tls });
         open(route, secret, request).await
     }
 }
@@ -79,7 +81,7 @@ async fn open(
     secret: Option<Arc<Secret>>,
     request: &Request,
 ) -> Result<Opened, UpstreamError> {
-    if secret.is_none() && route.target.upstream.password_file.is_some() {
+    if secret.is_none() && route.upstream.password_file.is_some() {
         return Err(UpstreamError::NoSecret);
     }
     let socket = route.dial().await?;
@@ -98,7 +100,7 @@ async fn establish(
     let mut server = Conversation::new(route.secure(socket).await?);
     let mut out = Vec::with_capacity(256);
     // 3.0: no server between here and the next needs more, and poolers refuse what is newer.
-    write::startup(ProtocolVersion::V3_0, parameters(&route.target.upstream.user, request), &mut out);
+    write::startup(ProtocolVersion::V3_0, parameters(&route.upstream.user, request), &mut out);
     server.send(&out).await?;
     authenticate(&mut server, secret.as_deref()).await?;
     let (parameters, (process, key)) = settle(&mut server).await?;

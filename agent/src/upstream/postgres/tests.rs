@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use rcgen::{CertificateParams, KeyPair};
-use sluice_config::{ClientLeg, ClientTls, Host, Protocol, Target, TlsMode, Upstream};
+use sluice_config::{ClientLeg, ClientTls, Host, PostgresTarget, Service, Target, TlsMode, Upstream};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -26,21 +26,23 @@ fn target(tls: TlsMode, ca_file: Option<PathBuf>, hosts: &[&str]) -> Target {
     };
     Target {
         name: "shop".to_owned(),
-        protocol: Protocol::Postgres,
         hosts: hosts.iter().map(host).collect(),
         ports: vec![5432],
-        databases: None,
-        upstream: Upstream { user: "app".to_owned(), password_file: Some("x".into()), tls, ca_file },
-        client: ClientLeg { tls: ClientTls::Prefer },
-        classes: Default::default(),
-        masks: Default::default(),
-        vouched: Vec::new(),
+        service: Service::Postgres(PostgresTarget {
+            databases: None,
+            upstream: Upstream { user: "app".to_owned(), password_file: Some("x".into()), tls, ca_file },
+            client: ClientLeg { tls: ClientTls::Prefer },
+            classes: Default::default(),
+            masks: Default::default(),
+            vouched: Vec::new(),
+        }),
     }
 }
 
 fn route(target: Target, address: SocketAddr) -> Arc<Route> {
-    let tls = Arc::new(TargetTls::new(&target).unwrap());
-    Arc::new(Route { target: Arc::new(target), address, tls })
+    let upstream = target.postgres().unwrap().upstream.clone();
+    let tls = Arc::new(TargetTls::new(&target, &upstream).unwrap());
+    Arc::new(Route { upstream, address, tls })
 }
 
 fn secret(text: &str) -> Option<Arc<Secret>> {
@@ -235,8 +237,9 @@ async fn s24_credentials_are_proven_by_scram_or_not_at_all() {
     let server = Server::start();
     let route_of = |user: &str, password_file: bool| {
         let mut target = target(TlsMode::Require, None, &["127.0.0.1/32"]);
-        target.upstream.user = user.to_owned();
-        target.upstream.password_file = password_file.then(|| "x".into());
+        let Service::Postgres(postgres) = &mut target.service else { unreachable!() };
+        postgres.upstream.user = user.to_owned();
+        postgres.upstream.password_file = password_file.then(|| "x".into());
         route(target, server.address)
     };
     for (user, password, database, expected) in [

@@ -7,11 +7,11 @@ use sluice_protocol::postgres::wire::{Report, front, write};
 use tokio::time::timeout;
 
 use super::greet::Client;
-use super::open::Caller;
 use super::say::Fatal;
 use crate::app::House;
 use crate::audit;
 use crate::identity::{BoundLogin, Login, LoginError};
+use crate::services::caller::Caller;
 
 /// The user that says: my password is a token.
 const TOKEN_USER: &str = "oidc-token";

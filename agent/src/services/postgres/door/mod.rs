@@ -22,6 +22,7 @@ use super::{Postgres, names};
 use crate::app::House;
 use crate::audit;
 use crate::intake::Inbound;
+use crate::services::caller::Caller;
 
 /// Carries a connection from its first byte to its end.
 pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<Target>, house: Arc<House>) {
@@ -32,8 +33,9 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
     let pid = inbound.origin.tgid;
     let Inbound { stream, origin, destination, lineage } = inbound;
     let patience = house.settings.load().config.limits.startup_timeout;
+    let Some(required) = target.postgres().map(|postgres| postgres.client.tls) else { return };
     let tls = || house.authority.server_config(&names(&target), destination.ip());
-    let greeted = timeout(patience, greet::greet(stream, tls, target.client.tls)).await;
+    let greeted = timeout(patience, greet::greet(stream, tls, required)).await;
     let (mut client, message) = match greeted {
         Ok(Ok(Greeted::Session(client, message))) => (client, message),
         Ok(Ok(Greeted::Cancel(request))) => return service.keys.cancel(&request),
@@ -47,7 +49,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
             return;
         }
     };
-    let caller = open::Caller { origin, destination, lineage, target: Arc::clone(&target) };
+    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target) };
     let outcome = match options::check(&message, &target) {
         Ok(wanted) => match login::who(&mut client, &message, &caller, &house).await {
             Ok(Some(login)) => {
@@ -66,7 +68,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
 }
 
 /// Tells everybody that there is no session.
-async fn refuse(client: &mut greet::Client, fatal: &Fatal, caller: &open::Caller, house: &House) {
+async fn refuse(client: &mut greet::Client, fatal: &Fatal, caller: &Caller, house: &House) {
     tracing::warn!(target = caller.target.name, pid = caller.origin.tgid, why = fatal.log(), "no session");
     let event = match &fatal.event {
         Some(event) => event.as_ref().clone(),

@@ -1,15 +1,9 @@
 //! From a person to a session: the recording, the gate, the target.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use sluice_abi::Origin;
-use sluice_api::common::Process;
 use sluice_api::record::Opened as RecordOpened;
-use sluice_config::Target;
-use sluice_policy::Context;
 use sluice_protocol::postgres::wire::startup::{ProtocolVersion, StartupMessage};
 use sluice_protocol::postgres::wire::write;
 
@@ -20,21 +14,14 @@ use super::options::Wanted;
 use super::say::Fatal;
 use crate::app::House;
 use crate::audit;
-use crate::gate::{EndReason, SessionFacts, now_us};
+use crate::gate::SessionFacts;
 use crate::identity;
 use crate::recorder::{Released, SessionRecording};
+use crate::services::caller::{Caller, Lives};
 use crate::services::postgres::catalogue::CatalogueError;
 use crate::services::postgres::{Cancel, Established, Postgres, relay};
 use crate::upstream::UpstreamError;
 use crate::upstream::postgres::{Opened, Request};
-
-/// The kernel's word on a connection, and where it wants to go.
-pub(super) struct Caller {
-    pub(super) origin: Origin,
-    pub(super) destination: SocketAddr,
-    pub(super) lineage: Vec<Process>,
-    pub(super) target: Arc<Target>,
-}
 
 /// A session, and what lives as long as it does.
 pub(super) struct Session {
@@ -43,26 +30,6 @@ pub(super) struct Session {
     who: sluice_policy::Principal,
     known: Lives,
     _registered: Registered,
-}
-
-struct Lives {
-    expires_at: SystemTime,
-    bound: Option<Arc<identity::BoundLogin>>,
-}
-
-impl Caller {
-    fn context(&self, known: &Known, message: &StartupMessage) -> Context {
-        let process = self.lineage.first();
-        Context {
-            source: String::new(),
-            uid: self.origin.uid,
-            tty: process.map(|p| p.tty.clone()).unwrap_or_default(),
-            exe: process.map(|p| p.exe.clone()).unwrap_or_default(),
-            authenticated_by: known.login.how.to_owned(),
-            now_s: now_us() / 1_000_000,
-            application: message.application_name().to_owned(),
-        }
-    }
 }
 
 /// Opens the session on both legs, or says why not.
@@ -87,7 +54,7 @@ pub(super) async fn open(
         target: Arc::clone(&caller.target),
         address: caller.destination,
         database: wanted.database.clone(),
-        context: caller.context(known, message),
+        context: caller.context(known.login.how, message.application_name()),
     };
     let who = known.login.principal.to_owned_principal();
     let fatal = match establish(service, wanted, caller, known, &facts, house).await {
@@ -141,7 +108,7 @@ async fn establish(
         let event = audit::session_refused(&caller.target.name, Some(&who), &why, &caller.lineage);
         Fatal::new("28000", why, refusal.hint).event(event)
     })?;
-    let event = audit::session_opened(facts, &who, &origin(caller), &caller.lineage);
+    let event = audit::session_opened(facts, &who, &caller.origin(), &caller.lineage);
     house.audit.record_now(&event).map_err(|error| unrecorded(&error))?;
     let request = Request { database: wanted.database.clone(), parameters: wanted.parameters };
     let opened = house.upstreams.open_postgres(permit, &request).await;
@@ -214,31 +181,13 @@ pub(super) fn negotiate(message: &StartupMessage, out: &mut Vec<u8>) {
 /// Carries the session to its end.
 pub(super) async fn carry(session: Session, _service: &Arc<Postgres>, house: &Arc<House>) {
     let Session { established, facts, who, known, _registered } = session;
-    let watch = tokio::spawn(watch_login(Arc::clone(house), known, facts.session.clone()));
+    let watch = tokio::spawn(known.watch(Arc::clone(house), facts.session.clone()));
     let reason = relay::relay(established).await;
     watch.abort();
     tracing::info!(session = facts.session, who = who.name, reason, "session ended");
     if let Err(error) = house.audit.record_now(&audit::session_closed(&facts, &who, &reason)) {
         tracing::error!(%error, "audit");
     }
-}
-
-/// A session does not outlive its login.
-async fn watch_login(house: Arc<House>, known: Lives, session: String) {
-    let why = match &known.bound {
-        Some(bound) => bound.ended().await,
-        None => {
-            let left = known.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-            tokio::time::sleep(left).await;
-            "expired"
-        }
-    };
-    let reason = EndReason::LoginEnded(why.to_owned());
-    house.gate.end_sessions(&reason, |facts, _| facts.session == session);
-}
-
-fn origin(caller: &Caller) -> sluice_api::common::Origin {
-    crate::intake::origin_message(&caller.origin, caller.destination)
 }
 
 fn opened(
@@ -252,11 +201,11 @@ fn opened(
     attributes.insert("user".into(), message.user().into());
     attributes.insert("database".into(), wanted.database.clone());
     attributes.insert("application_name".into(), message.application_name().into());
-    attributes.insert("role".into(), caller.target.upstream.user.clone());
+    attributes.insert("role".into(), caller.target.user().to_owned());
     RecordOpened {
         session: String::new(),
         principal: Some(identity::message(&known.login.principal)),
-        origin: Some(origin(caller)),
+        origin: Some(caller.origin()),
         lineage: caller.lineage.clone(),
         target: caller.target.name.clone(),
         protocol: "postgres".into(),

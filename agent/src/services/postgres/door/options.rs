@@ -36,7 +36,7 @@ pub(super) fn check(message: &StartupMessage, target: &Target) -> Result<Wanted,
         ));
     }
     let database = message.database().to_owned();
-    if let Some(databases) = &target.databases
+    if let Some(databases) = target.postgres().and_then(|postgres| postgres.databases.as_ref())
         && !databases.contains(&database)
     {
         return Err(Fatal::new(

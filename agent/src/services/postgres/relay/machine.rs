@@ -150,7 +150,7 @@ pub(super) struct Start<R> {
 
 impl<R: Tape> Machine<R> {
     pub(super) fn new(start: Start<R>) -> Self {
-        let role = start.gated.facts().target.upstream.user.clone();
+        let role = start.gated.facts().target.user().to_owned();
         let path = SearchPath::parse(&start.search_path, &role);
         Self {
             session: Session::new(),

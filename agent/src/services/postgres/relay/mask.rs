@@ -96,7 +96,8 @@ impl<R: Tape> Machine<R> {
         if self.may_unmask(id, &class) {
             return Treatment::Clear;
         }
-        let kind = self.gated.facts().target.masks.get(&class).copied().unwrap_or(MaskKind::Redact);
+        let postgres = self.gated.facts().target.postgres();
+        let kind = postgres.map_or(MaskKind::Redact, |postgres| postgres.mask(&class));
         Treatment::Mask { kind, class, derived }
     }
 

@@ -1,0 +1,159 @@
+//! The keys of a target that speaks PostgreSQL.
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::names::{canonical, dotted, foreign_character, suspicious};
+use crate::parse::once;
+use crate::reader::{At, Section, Sink};
+use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, TlsMode, Upstream};
+
+/// Keys of `[[target]]` that this protocol alone has.
+pub(super) const KEYS: [&str; 5] = ["databases", "client", "classes", "masks", "functions"];
+/// Likewise, of `[target.upstream]`.
+pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
+
+/// Reads them; `None` after saying why not.
+pub(super) fn read(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<PostgresTarget> {
+    let databases = section.get::<Vec<At<String>>>("databases", sink);
+    if databases.as_ref().is_some_and(Vec::is_empty) {
+        sink.say_hint(
+            section.span(),
+            "`target.databases` is empty",
+            "leave it out to allow any that policy permits",
+        );
+    }
+    let upstream = upstream(section, sink);
+    let client = client(section, sink);
+    let (classes, known) = classes(section, sink);
+    let masks = masks(section, &known, sink);
+    let vouched = vouched(section, sink);
+    Some(PostgresTarget {
+        databases: databases.map(|listed| once(listed, "target.databases", sink)),
+        upstream: upstream?,
+        client,
+        classes,
+        masks,
+        vouched,
+    })
+}
+
+fn upstream(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Upstream> {
+    let mut section = target.section("upstream", sink);
+    section.foreign(&super::ssh::UPSTREAM_KEYS, "an ssh target, and this one is postgres", sink);
+    let user = section.required("user", sink);
+    let ca_file = section.get::<At<_>>("ca_file", sink);
+    let tls = section.or("tls", TlsMode::VerifyFull, sink);
+    if let (Some(ca_file), TlsMode::Require | TlsMode::Disable) = (&ca_file, tls) {
+        sink.say_hint(
+            &ca_file.span,
+            "`target.upstream.ca_file` is not looked at with this `tls`",
+            "tls = \"verify-full\" checks the certificate",
+        );
+    }
+    let password_file = section.get("password_file", sink);
+    section.finish(sink);
+    Some(Upstream { user: user?, password_file, tls, ca_file: ca_file.map(|file| file.value) })
+}
+
+fn client(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> ClientLeg {
+    let mut section = target.section("client", sink);
+    let tls = section.or("tls", ClientTls::Prefer, sink);
+    section.finish(sink);
+    ClientLeg { tls }
+}
+
+/// Column → class, and every class that is named, also in lines that are wrong.
+fn classes(
+    target: &mut Section<'_, '_>,
+    sink: &mut Sink<'_>,
+) -> (BTreeMap<String, String>, BTreeSet<String>) {
+    let mut classes = BTreeMap::new();
+    let mut named = BTreeSet::new();
+    for (column, class) in target.section("classes", sink).entries::<String>(sink) {
+        named.insert(class.value.clone());
+        let parts = match dotted(&column.value) {
+            Ok(parts) if parts.len() == 3 => parts,
+            Ok(_) => {
+                let hint = "like `\"public.customers.email\"`; a name with a dot in it is quoted as in SQL";
+                sink.say_hint(
+                    &column.span,
+                    format!("`{}` is not schema.table.column", column.value.escape_debug()),
+                    hint,
+                );
+                continue;
+            }
+            Err(why) => {
+                sink.say(&column.span, format!("`{}` is no column: {why}", column.value.escape_debug()));
+                continue;
+            }
+        };
+        check_class(&class, sink);
+        if classes.insert(canonical(parts.iter().map(String::as_str)), class.value).is_some() {
+            sink.say(&column.span, format!("the column `{}` stands here twice", column.value.escape_debug()));
+        }
+    }
+    (classes, named)
+}
+
+fn check_class(class: &At<String>, sink: &mut Sink<'_>) {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
+    if !class.value.bytes().all(plain) || class.value.len() > 63 {
+        let odd = suspicious(&class.value).or_else(|| foreign_character(&class.value));
+        let odd = odd.map(|odd| format!(": {odd}")).unwrap_or_default();
+        sink.say_hint(
+            &class.span,
+            format!("`{}` is no name of a class{odd}", class.value.escape_debug()),
+            "lower-case letters, digits, `-`, `_` and `.`, like `pii.email`",
+        );
+    }
+}
+
+fn masks(
+    target: &mut Section<'_, '_>,
+    known: &BTreeSet<String>,
+    sink: &mut Sink<'_>,
+) -> BTreeMap<String, MaskKind> {
+    let mut masks = BTreeMap::new();
+    for (class, kind) in target.section("masks", sink).entries::<MaskKind>(sink) {
+        if !known.contains(&class.value) {
+            let near = crate::reader::nearest(&class.value, known.iter().map(String::as_str));
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "give it to a column in [target.classes], or take the line out".into(),
+            };
+            sink.say_hint(
+                &class.span,
+                format!("no column has the class `{}`", class.value.escape_debug()),
+                hint,
+            );
+        }
+        masks.insert(class.value, kind.value);
+    }
+    masks
+}
+
+fn vouched(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Vec<String> {
+    let mut section = target.section("functions", sink);
+    let listed = section.or::<Vec<At<String>>>("vouched", Vec::new(), sink);
+    section.finish(sink);
+    let mut names = Vec::new();
+    for function in listed {
+        match dotted(&function.value) {
+            Ok(parts) if parts.len() == 2 => {
+                names.push(At { value: canonical(parts.iter().map(String::as_str)), span: function.span });
+            }
+            Ok(_) => sink.say_hint(
+                &function.span,
+                format!("`{}` is not schema.function", function.value.escape_debug()),
+                "like `\"public.order_total\"`, without arguments",
+            ),
+            Err(why) => {
+                sink.say(
+                    &function.span,
+                    format!("`{}` is no function: {why}", function.value.escape_debug()),
+                );
+            }
+        }
+    }
+    once(names, "target.functions.vouched", sink)
+}

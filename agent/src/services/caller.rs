@@ -1,0 +1,66 @@
+//! The kernel's word on a connection, and for how long its person has proven who he is: the same for every protocol.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sluice_abi::Origin;
+use sluice_api::common::{self, Process};
+use sluice_config::Target;
+use sluice_policy::Context;
+
+use crate::app::House;
+use crate::gate::{EndReason, now_us};
+use crate::identity::BoundLogin;
+
+/// Who connected, and where he wants to go.
+pub(super) struct Caller {
+    pub(super) origin: Origin,
+    pub(super) destination: SocketAddr,
+    pub(super) lineage: Vec<Process>,
+    pub(super) target: Arc<Target>,
+}
+
+impl Caller {
+    /// What policies may look at. `how` he was known, and what his client says that it is.
+    pub(super) fn context(&self, how: &str, application: &str) -> Context {
+        let process = self.lineage.first();
+        Context {
+            source: String::new(),
+            uid: self.origin.uid,
+            tty: process.map(|p| p.tty.clone()).unwrap_or_default(),
+            exe: process.map(|p| p.exe.clone()).unwrap_or_default(),
+            authenticated_by: how.to_owned(),
+            now_s: now_us() / 1_000_000,
+            application: application.to_owned(),
+        }
+    }
+
+    /// As it stands in recordings and events.
+    pub(super) fn origin(&self) -> common::Origin {
+        crate::intake::origin_message(&self.origin, self.destination)
+    }
+}
+
+/// Until when a login holds.
+pub(super) struct Lives {
+    pub(super) expires_at: SystemTime,
+    /// It is bound to the caller's session and ends with it.
+    pub(super) bound: Option<Arc<BoundLogin>>,
+}
+
+impl Lives {
+    /// A session does not outlive its login.
+    pub(super) async fn watch(self, house: Arc<House>, session: String) {
+        let why = match &self.bound {
+            Some(bound) => bound.ended().await,
+            None => {
+                let left = self.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+                tokio::time::sleep(left).await;
+                "expired"
+            }
+        };
+        let reason = EndReason::LoginEnded(why.to_owned());
+        house.gate.end_sessions(&reason, |facts, _| facts.session == session);
+    }
+}

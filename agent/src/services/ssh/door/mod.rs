@@ -1,0 +1,129 @@
+//! From an accepted socket to a session on both legs: key exchange, who it is, the gate, the target.
+//!
+//! What must hold: nothing is dialled before the gate has permitted it, and a recording stands before that; each way to
+//! fail has its own words for the person and its own event; whoever has not logged in is bounded in number and time.
+mod fatal;
+mod handler;
+mod login;
+mod open;
+mod progress;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::server::{self, run_stream};
+use russh::{MethodKind, MethodSet, SshId};
+use sluice_config::Target;
+use tokio::time::timeout;
+
+pub(super) use self::fatal::Fatal;
+use self::handler::Door;
+use self::progress::Progress;
+use crate::app::House;
+use crate::audit;
+use crate::intake::Inbound;
+use crate::services::caller::Caller;
+use crate::ssh::{Flows, WINDOW_LOCAL};
+use crate::upstream::ssh::{CHANNEL_MESSAGES, IDENTIFICATION, limits};
+
+/// OpenSSH's own default.
+const MAX_AUTH_TRIES: usize = 6;
+/// A person who is refused has been asked before: there is nothing to slow down but a guesser of tokens.
+const REJECTION_TIME: Duration = Duration::from_millis(500);
+
+/// Carries a connection from its first byte to its end.
+pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<House>) {
+    let Ok(waiting) = Arc::clone(&house.unauthenticated).try_acquire_owned() else {
+        tracing::warn!(target = target.name, "limits.unauthenticated is reached: a connection was closed");
+        return;
+    };
+    let pid = inbound.origin.tgid;
+    let Inbound { stream, origin, destination, lineage } = inbound;
+    let config = match config(&target, destination.ip(), &house) {
+        Ok(config) => Arc::new(config),
+        Err(error) => {
+            tracing::error!(target = target.name, %error, "no host certificate: a connection was closed");
+            return;
+        }
+    };
+    // to close it, whatever russh is doing
+    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(&stream, 0) else { return };
+    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target) };
+    let progress = Progress::new(waiting);
+    let door = Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
+    let times = house.settings.load().config.limits.clone();
+    let running = match timeout(times.startup_timeout, run_stream(config, stream, door)).await {
+        Ok(Ok(running)) => running,
+        Ok(Err(error)) => {
+            tracing::warn!(target = target.name, pid, %error, "a connection was not understood");
+            return;
+        }
+        Err(_) => {
+            tracing::warn!(target = target.name, pid, "a client said nothing for limits.startup_timeout");
+            return;
+        }
+    };
+    let handle = running.handle();
+    let late = async {
+        tokio::time::sleep(times.login_timeout + Duration::from_secs(5)).await;
+        if progress.is_known() { std::future::pending().await }
+    };
+    tokio::select! {
+        outcome = running => {
+            if let Err(error) = outcome {
+                tracing::debug!(target = target.name, pid, %error, "a client's connection ended");
+            }
+        }
+        () = late => {
+            tracing::warn!(target = target.name, pid, "a client did not log in within limits.login_timeout");
+            let words = "the login was not confirmed in time".to_owned();
+            let _ = timeout(
+                Duration::from_secs(1),
+                handle.disconnect(russh::Disconnect::ByApplication, words, String::new()),
+            ).await;
+        }
+        () = progress.cut() => {}
+    }
+    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+    if let Some(link) = progress.take_link() {
+        link.finish().await;
+    }
+}
+
+fn config(
+    target: &Target,
+    asked: std::net::IpAddr,
+    house: &House,
+) -> Result<server::Config, crate::ssh::SshAuthorityError> {
+    Ok(server::Config {
+        server_id: SshId::Standard(IDENTIFICATION.into()),
+        methods: MethodSet::from(
+            [MethodKind::None, MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password]
+                .as_slice(),
+        ),
+        auth_rejection_time: REJECTION_TIME,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![house.ssh_authority.host_key().clone()],
+        certificates: vec![house.ssh_authority.host_certificate(target, asked)?],
+        limits: limits(),
+        window_size: WINDOW_LOCAL,
+        channel_buffer_size: CHANNEL_MESSAGES,
+        preferred: crate::ssh::server(),
+        max_auth_attempts: MAX_AUTH_TRIES,
+        inactivity_timeout: None,
+        nodelay: true,
+        ..server::Config::default()
+    })
+}
+
+/// Tells everybody but the client that there is no session.
+fn refused(fatal: &Fatal, caller: &Caller, house: &House) {
+    tracing::warn!(target = caller.target.name, pid = caller.origin.tgid, why = fatal.log(), "no session");
+    let event = match &fatal.event {
+        Some(event) => event.as_ref().clone(),
+        None => audit::session_refused(&caller.target.name, None, &fatal.log(), &caller.lineage),
+    };
+    if let Err(error) = house.audit.record_now(&event) {
+        tracing::error!(%error, "audit");
+    }
+}

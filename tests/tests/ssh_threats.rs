@@ -1,0 +1,437 @@
+//! Section C of the threats, and what of section P shows on SSH: each in a test with its number.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sluice_tests::command::{hear, until};
+use sluice_tests::enclosure::{Room, in_room};
+use sluice_tests::road::{Outcome, Road};
+use sluice_tests::scene::Scene;
+use sluice_tests::world::HOME;
+use sluice_tests::{Context, Result};
+
+/// A guarded world, alice's road, and what a script of hers did at the server.
+struct Gate {
+    scene: Scene,
+    road: Road,
+}
+
+impl Gate {
+    fn open(room: Room) -> Result<Gate> {
+        let scene = Scene::open(room)?;
+        let road = Road::through_sluice(&scene.world, &scene.stage)?;
+        Ok(Gate { scene, road })
+    }
+
+    fn walk(&mut self, script: &str) -> Result<Outcome> {
+        self.road.walk(&self.scene.stage, script, Duration::from_secs(20))
+    }
+
+    /// Adds or replaces a file of rules and waits until `script` ends with this success.
+    fn rules(&mut self, name: &str, text: &str, script: &str, succeeds: bool) -> Result<()> {
+        fs::write(Path::new(HOME).join("sluice/policy").join(name), text)?;
+        until("the new rules", Duration::from_secs(15), || Ok((self.walk(script)?.status == 0) == succeeds))
+    }
+}
+
+/// What an outcome says, wherever it says it.
+fn both(outcome: &Outcome) -> String {
+    format!("{}{}", outcome.text(), String::from_utf8_lossy(&outcome.err))
+}
+
+#[test]
+fn c1_each_channel_of_a_connection_is_judged_by_itself() {
+    in_room("c1_each_channel_of_a_connection_is_judged_by_itself", |room| {
+        let mut gate = Gate::open(room)?;
+        let mark = gate.scene.world.app.mark()?;
+        let said = gate.walk(
+            "ssh -M -S $PWD/control -fnNT $HOST\n\
+             ssh -S $PWD/control $HOST 'echo first'\n\
+             ssh -S $PWD/control $HOST 'rm -rf /' > refused 2>&1; echo status $?\n\
+             printf 'echo shell\\n' | ssh -T -S $PWD/control $HOST\n\
+             echo 'ls customers.txt' | sftp -o ControlPath=$PWD/control -b - $HOST | tail -1\n\
+             ssh -S $PWD/control $HOST 'rm -r -f /' >> refused 2>&1; echo status $?\n\
+             grep -c 'rule no-emptying' refused\n\
+             ssh -S $PWD/control -O exit $HOST 2> /dev/null",
+        )?;
+        let text = said.text();
+        assert_eq!(text.matches("status 1").count(), 2, "{}", said.shown());
+        for part in ["first", "shell", "customers.txt"] {
+            assert!(text.contains(part), "{part} in {}", said.shown());
+        }
+        let arrived = gate.scene.world.app.commands_since(mark)?;
+        assert!(arrived.iter().all(|line| !line.starts_with(b"rm")), "{arrived:?}");
+        assert_eq!(gate.scene.world.app.logins_since(mark)?, 1, "one connection, one login at the target");
+        Ok(())
+    });
+}
+
+#[test]
+fn c2_c6_what_no_rule_permits_does_not_pass() {
+    in_room("c2_c6_what_no_rule_permits_does_not_pass", |room| {
+        let mut gate = Gate::open(room)?;
+        for variable in ["LD_PRELOAD", "BASH_ENV", "PATH", "ENV", "PROMPT_COMMAND"] {
+            let said = gate.walk(&format!("ssh -o SetEnv={variable}=/tmp/evil $HOST env"))?;
+            assert!(!said.text().contains("/tmp/evil"), "{variable}: {}", said.shown());
+        }
+        let said = gate.walk("ssh -o SetEnv=LC_ALL=C.UTF-8 $HOST env")?;
+        assert!(said.text().contains("LC_ALL=C.UTF-8"), "{}", said.shown());
+        let said = gate.walk(
+            "eval $(ssh-agent) > /dev/null; ssh -A $HOST 'echo ${SSH_AUTH_SOCK:-none}'; kill $SSH_AGENT_PID",
+        )?;
+        assert!(said.text().contains("none"), "{}", said.shown());
+        let said = gate.walk("DISPLAY=:7 ssh -Y $HOST 'echo ${DISPLAY:-none}'")?;
+        assert!(said.text().contains("none"), "{}", said.shown());
+        for forward in
+            ["-W localhost:22", "-W 10.77.0.2:5432", "-W [fd77::2]:5432", "-J $HOST nobody@10.77.0.2"]
+        {
+            let said = gate.walk(&format!("timeout 10 ssh {forward} $HOST < /dev/null"))?;
+            assert!(said.status != 0 && !both(&said).contains("SSH-2.0"), "{forward}: {}", said.shown());
+        }
+        for listen in ["-R 127.0.0.1:0:localhost:22", "-R /tmp/c6.sock:localhost:22", "-w any:any"] {
+            let said =
+                gate.walk(&format!("timeout 10 ssh -o ExitOnForwardFailure=yes {listen} $HOST true"))?;
+            assert!(said.status != 0, "{listen}: {}", said.shown());
+        }
+        let said = gate.walk("ssh report@$HOST id -un")?;
+        assert!(said.status != 0 && both(&said).contains("rule"), "an account of its own: {}", said.shown());
+        Ok(())
+    });
+}
+
+#[test]
+fn c4_a_refused_command_in_other_clothes_does_not_run() {
+    in_room("c4_a_refused_command_in_other_clothes_does_not_run", |room| {
+        let mut gate = Gate::open(room)?;
+        let mark = gate.scene.world.app.mark()?;
+        // GNU rm would not do it either: what counts is that it does not arrive.
+        for line in [
+            "rm -rf /",
+            "rm -rf -- /",
+            "rm -r -f //",
+            "rm --recursive --force /",
+            "/bin/rm -rf /",
+            "echo $(rm -rf /)",
+            "echo `rm -rf /`",
+            "true && rm -rf /",
+            "if true; then rm -rf /; fi",
+            "sh -c 'rm -rf /'",
+            "bash -c \"eval rm -rf /\"",
+            "eval 'rm -rf /'",
+            "echo cm0gLXJmIC8= | base64 -d | sh",
+            "r=rm; $r -rf /",
+            "r\\m -rf /",
+            "'rm' \"-rf\" /",
+            "f() { rm -rf /; }; f",
+            "cat <(rm -rf /)",
+            "sh <<'E'\nrm -rf /\nE",
+            "env rm -rf /",
+            "nohup rm -rf / &",
+            "xargs rm -rf <<< /",
+            "find / -delete",
+        ] {
+            fs::write(Path::new(HOME).join("line"), line)?;
+            let said = gate.walk(&format!("timeout 5 ssh -n $HOST \"$(cat {HOME}/line)\""))?;
+            assert!(said.status != 0, "{line}: {}", said.shown());
+        }
+        // What waits, waits in other clothes, too, or is refused.
+        for line in [
+            "systemctl restart db",
+            "/run/demo/app/bin/systemctl restart db",
+            "true; systemctl restart db",
+            "sh -c 'systemctl restart db'",
+            "env systemctl restart db",
+            "systemctl --no-block restart db",
+            "s=systemctl; $s restart db",
+        ] {
+            fs::write(Path::new(HOME).join("line"), line)?;
+            let said = gate.walk(&format!("timeout 3 ssh -n $HOST \"$(cat {HOME}/line)\""))?;
+            assert!(said.status != 0, "{line}: {}", said.shown());
+        }
+        let (arrived, told) =
+            (gate.scene.world.app.commands_since(mark)?, gate.scene.world.app.units_since(mark)?);
+        assert!(arrived.is_empty() && told.is_empty(), "{arrived:?} {told:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn c7_p4_a_revocation_ends_a_control_master_and_its_channels() {
+    in_room("c7_p4_a_revocation_ends_a_control_master_and_its_channels", |room| {
+        let mut gate = Gate::open(room)?;
+        let mark = gate.scene.world.app.mark()?;
+        let script = "ssh -M -S $PWD/control $HOST 'echo begun; sleep 1000' > first 2>&1; echo status $?; cat first\n\
+                      timeout 5 ssh -S $PWD/control $HOST 'echo second' 2>&1; echo status $?";
+        gate.road.start(script, Duration::from_secs(60))?;
+        until("the command has begun", Duration::from_secs(10), || {
+            Ok(!gate.scene.world.app.commands_since(mark)?.is_empty())
+        })?;
+        let rules = Path::new(HOME).join("sluice/policy/ssh.cedar");
+        let good = fs::read_to_string(&rules)?;
+        let begun = Instant::now();
+        fs::write(
+            &rules,
+            good.replace(
+                "@id(\"analysts-enter-app\")\npermit(principal in Group::\"analysts\"",
+                "@id(\"analysts-enter-app\")\npermit(principal in Group::\"nobody\"",
+            ),
+        )?;
+        let said = gate.road.finish(&gate.scene.stage)?;
+        let text = both(&said);
+        assert!(!text.contains("second") && text.matches("status 255").count() >= 1, "{}", said.shown());
+        assert!(text.contains("no longer permits"), "she is told why: {}", said.shown());
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+
+        fs::write(&rules, good)?;
+        until("she may again", Duration::from_secs(15), || Ok(gate.walk("ssh $HOST true")?.status == 0))?;
+        let mark = gate.scene.world.app.mark()?;
+        // A login that ends ends what lives by it: she logs out in the same terminal, by the script's own last line.
+        gate.road.start(
+            "ssh $HOST 'sleep 1000' > out 2>&1 & child=$!; sleep 3; sluice logout; wait $child; echo status $?; cat out",
+            Duration::from_secs(20),
+        )?;
+        let said = gate.road.finish(&gate.scene.stage)?;
+        assert!(
+            said.text().contains("status 255"),
+            "{}\n{}",
+            said.shown(),
+            gate.scene.world.app.since(mark)?
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn c7_p1_p3_an_approval_serves_one_command_once_and_never_its_own() {
+    in_room("c7_p1_p3_an_approval_serves_one_command_once_and_never_its_own", |room| {
+        let mut gate = Gate::open(room)?;
+        let mut bob = gate.scene.logged_in(&gate.scene.world.people.bob)?;
+        let mark = gate.scene.world.app.mark()?;
+        gate.road.start(
+            "ssh -M -S $PWD/control -fnNT $HOST\n\
+             ssh -n -S $PWD/control $HOST 'systemctl restart db' 2> first\n\
+             timeout 4 ssh -n -S $PWD/control $HOST 'systemctl restart db' 2> second; echo status $?\n\
+             timeout 4 ssh -n -S $PWD/control $HOST 'systemctl restart web' 2> third; echo status $?\n\
+             ssh -S $PWD/control -O exit $HOST 2> /dev/null",
+            Duration::from_secs(60),
+        )?;
+        let stage = &gate.scene.stage;
+        let mut id = String::new();
+        until("bob sees what waits", Duration::from_secs(15), || {
+            let listed = bob.run(stage, "sluice approvals --json")?;
+            id =
+                listed.text.split('"').skip_while(|word| *word != "id").nth(2).unwrap_or_default().to_owned();
+            Ok(!id.is_empty())
+        })?;
+        let own = gate.scene.alice.run(stage, &format!("sluice approve {id}"))?;
+        assert!(own.status != 0, "she is an administrator, and it does not help: {}", own.text);
+        let as_dave = gate.scene.alice.run(stage, &format!("sudo -u dave sluice approve {id}"))?;
+        assert!(as_dave.status != 0, "{}", as_dave.text);
+        assert!(gate.scene.world.app.units_since(mark)?.is_empty());
+        assert_eq!(bob.run(stage, &format!("sluice approve {id}"))?.status, 0);
+        let said = gate.road.finish(stage)?;
+        let told = gate.scene.world.app.units_since(mark)?;
+        assert_eq!(told, ["deploy: restart db"], "{}", said.shown());
+        assert!(said.text().contains("done: restart db"), "{}", said.shown());
+        assert_eq!(said.text().matches("status 124").count(), 2, "the others wait: {}", said.shown());
+        let again = bob.run(stage, &format!("sluice approve {id}"))?;
+        assert!(again.status != 0, "{}", again.text);
+        Ok(())
+    });
+}
+
+#[test]
+fn c8_a_forbidden_file_is_closed_by_every_road() {
+    in_room("c8_a_forbidden_file_is_closed_by_every_road", |room| {
+        let mut gate = Gate::open(room)?;
+        let home = gate.scene.world.people.deploy.home.display().to_string();
+        let (place, open) = (format!("{home}/closed"), format!("{home}/open"));
+        let made = gate.walk(&format!(
+            "ssh $HOST 'mkdir {place} {open}; echo secret > {place}/file; echo plain > {open}/file'"
+        ))?;
+        assert_eq!(made.status, 0, "{}", made.shown());
+        let rule = format!(
+            "@id(\"closed\") @message(\"nobody touches this\")\nforbid(principal, action in [Action::\"file_list\", \
+             Action::\"file_read\", Action::\"file_write\", Action::\"file_remove\", Action::\"file_attributes\"], resource in \
+             Path::\"app{place}\");\n"
+        );
+        gate.rules("closed.cedar", &rule, &format!("echo 'get {place}/file x' | sftp -b - $HOST"), false)?;
+        let good = gate.walk(&format!("echo 'get {open}/file x' | sftp -b - $HOST && cat x"))?;
+        assert!(good.text().contains("plain"), "{}", good.shown());
+        for batch in [
+            format!("get {place}/file got"),
+            format!("get {open}/../closed/file got"),
+            format!("put /etc/hostname {place}/new"),
+            format!("ls {place}"),
+            format!("rm {place}/file"),
+            format!("rename {place}/file {open}/moved"),
+            format!("rename -l {open}/file {place}/moved"),
+            format!("ln {place}/file {open}/linked"),
+            format!("ln -s {place}/file {open}/link"),
+            format!("chmod 777 {place}/file"),
+            format!("copy {place}/file {open}/copied"),
+        ] {
+            let said = gate.walk(&format!(
+                "printf '{batch}\\n' | sftp -b - $HOST; s=$?; cat got 2> /dev/null; exit $s"
+            ))?;
+            assert!(said.status != 0 && !said.text().contains("secret"), "{batch}: {}", said.shown());
+        }
+        for command in [
+            format!("scp -q $HOST:{place}/file got"),
+            format!("scp -O -q $HOST:{place}/file got"),
+            format!("scp -q /etc/hostname $HOST:{place}/new"),
+            format!("scp -O -q /etc/hostname $HOST:{place}/new"),
+            format!("scp -qr $HOST:{home} tree; cat tree/closed/file"),
+            format!("rsync $HOST:{place}/file got"),
+            format!("rsync /etc/hostname $HOST:{place}/new"),
+        ] {
+            let said = gate.walk(&format!("{command}; s=$?; cat got 2> /dev/null; exit $s"))?;
+            assert!(said.status != 0 && !said.text().contains("secret"), "{command}: {}", said.shown());
+        }
+        let closed = gate.scene.world.people.deploy.home.join("closed");
+        let left: Vec<_> = fs::read_dir(&closed)?.flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["file"], "nothing came, nothing went");
+        Ok(())
+    });
+}
+
+#[test]
+fn c9_garbage_and_crowds_disturb_nobody() {
+    in_room("c9_garbage_and_crowds_disturb_nobody", |room| {
+        let mut gate = Gate::open(room)?;
+        assert_eq!(gate.walk("ssh $HOST true")?.status, 0);
+        let proxies = gate.scene.sluice()?.proxies();
+        let listed = |gate: &Gate| -> Result<usize> {
+            let said = gate
+                .scene
+                .sluice()?
+                .tool(&gate.scene.world.room, &["sessions", "--json", "--limit", "1000"])?;
+            Ok(said.out.matches("\"id\"").count())
+        };
+        let (before, memory) = (listed(&gate)?, gate.scene.resident_kb()?);
+        let script = gate.scene.script("crowd.py", include_str!("../fixtures/ssh/crowd.py"))?;
+        let mut second =
+            sluice_tests::terminal::Terminal::open(&gate.scene.world, &gate.scene.world.people.carol)?;
+        second.type_line(&format!("python3 {script} app.internal"))?;
+        second.see("held")?;
+        let said = gate.walk("ssh $HOST echo still here")?;
+        assert!(said.text().contains("still here") && said.took < Duration::from_secs(5), "{}", said.shown());
+        let crowded = gate.scene.resident_kb()?;
+        assert!(crowded < memory + 100_000, "memory: {memory} KB, then {crowded} KB");
+        let ended = second.prompt(&gate.scene.stage)?;
+        assert!(ended.text.contains("closed 100 of 100"), "{}", ended.text);
+        assert_eq!(
+            gate.scene.sluice()?.proxies(),
+            proxies,
+            "the proxy is the same process: nothing crashed it"
+        );
+        let after = listed(&gate)?;
+        assert!(after <= before + 1, "who did not log in leaves no row: {before}, then {after}");
+        Ok(())
+    });
+}
+
+#[test]
+fn c10_a_changed_host_key_of_the_target_is_refused() {
+    in_room("c10_a_changed_host_key_of_the_target_is_refused", |room| {
+        let mut gate = Gate::open(room)?;
+        assert_eq!(gate.walk("ssh $HOST true && ssh -p 2222 $HOST true")?.status, 0);
+        for kind in ["ed25519", "ecdsa", "rsa"] {
+            gate.scene.world.app.restart_with_new_key(kind)?;
+            let mark = gate.scene.world.app.mark()?;
+            for port in [22, 2222] {
+                let said = gate.walk(&format!("ssh -p {port} $HOST true"))?;
+                assert!(
+                    said.status != 0 && both(&said).contains("host key"),
+                    "{kind}, {port}: {}",
+                    said.shown()
+                );
+            }
+            assert_eq!(gate.scene.world.app.logins_since(mark)?, 0, "{kind}");
+        }
+        assert!(gate.scene.event("upstream", "host key")?, "an alarm");
+        gate.scene.world.app.restart_with_old_key()?;
+        let said = gate.walk("ssh $HOST true && ssh -p 2222 $HOST true")?;
+        assert_eq!(said.status, 0, "{}", said.shown());
+        Ok(())
+    });
+}
+
+#[test]
+fn c11_c13_what_a_terminal_showed_is_kept_and_what_was_typed_unseen_is_not() {
+    in_room("c11_c13_what_a_terminal_showed_is_kept_and_what_was_typed_unseen_is_not", |room| {
+        let mut gate = Gate::open(room)?;
+        let terminal = &mut gate.road.terminal;
+        terminal.type_line("ssh app.internal")?;
+        terminal.see("deploy@app:~$ ")?;
+        terminal.type_line("read -rsp 'Password: ' x; echo; echo length ${#x}")?;
+        // The echo of the line that was typed has the same words in it, not at its end.
+        terminal.find("the prompt", |screen| screen.ends_with("Password: ").then_some(()))?;
+        terminal.type_line("geheim-4711-geheim")?;
+        terminal.see("length 18")?;
+        terminal.type_line("printf '\\033]0;evil title\\007\\033[2Jvisible-%d\\n' 42; exit")?;
+        terminal.see("visible-42")?;
+        terminal.prompt(&gate.scene.stage)?;
+        let room = &gate.scene.world.room;
+        let sluice = gate.scene.sluice()?;
+        let listed = sluice.tool(room, &["sessions", "--json", "--limit", "1"])?;
+        let id = listed.out.split('"').find(|word| word.len() == 36).context("a session")?.to_owned();
+        let replay = sluice.tool(room, &["replay", &id, "--color", "never"])?;
+        assert!(replay.out.contains("visible-42") && replay.out.contains("length 18"), "{}", replay.all());
+        assert!(!replay.out.contains("geheim"), "{}", replay.all());
+        assert!(!replay.out.contains('\u{1b}') && !replay.out.contains('\u{7}'), "{:?}", replay.out);
+        Ok(())
+    });
+}
+
+#[test]
+fn c12_nobody_goes_on_when_the_recorder_is_full() {
+    in_room("c12_nobody_goes_on_when_the_recorder_is_full", |room| {
+        let mut gate = Gate::open(room)?;
+        let recordings = Path::new(HOME).join("lib/recordings");
+        // The next proxy starts on a small file system of its own.
+        let options = format!("size=24m,mode=700,uid={0},gid={0}", gate.scene.world.people.sluice.uid);
+        let mounted = hear(
+            std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+                .arg(&recordings),
+        )?;
+        assert!(mounted.ok(), "{}", mounted.all());
+        let old = gate.scene.sluice()?.proxies();
+        for pid in &old {
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid.cast_signed()),
+                nix::sys::signal::Signal::SIGKILL,
+            )?;
+        }
+        until("another proxy", Duration::from_secs(20), || {
+            let sluice = gate.scene.sluice()?;
+            Ok(sluice.proxies().iter().any(|pid| !old.contains(pid))
+                && sluice.answers(&gate.scene.world.room)?)
+        })?;
+        gate.road = Road::through_sluice(&gate.scene.world, &gate.scene.stage)?;
+        assert_eq!(gate.walk("ssh $HOST true")?.status, 0);
+        let mark = gate.scene.world.app.mark()?;
+        // A terminal's output is kept whole: this one fills what is left.
+        gate.road.start(
+            "ssh -tt $HOST 'while :; do head -c 100000 /dev/urandom | base64; done' < /dev/null",
+            Duration::from_secs(60),
+        )?;
+        until("the command has begun", Duration::from_secs(10), || {
+            Ok(!gate.scene.world.app.commands_since(mark)?.is_empty())
+        })?;
+        let said = gate.road.finish(&gate.scene.stage)?;
+        assert!(said.status != 0 && said.status != 124 && both(&said).contains("on record"), "{}", {
+            let err = String::from_utf8_lossy(&said.err).into_owned();
+            format!("status {} after {:.1?}: {err}", said.status, said.took)
+        });
+        let said = gate.walk("ssh $HOST true")?;
+        assert!(
+            said.status != 0 && both(&said).contains("on record"),
+            "no new session either: {}",
+            said.shown()
+        );
+        Ok(())
+    });
+}
