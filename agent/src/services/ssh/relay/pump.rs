@@ -109,7 +109,7 @@ pub(super) async fn carry(
     strict: bool,
 ) {
     let terminal = matches!(job.shape, Shape::Screen);
-    let ClientEnd { number, inbox: from_client, write } = client;
+    let ClientEnd { number, inbox: from_client, write, place: _place } = client;
     let TargetEnd { inbox: from_target, write: target } = target;
     let way = Way {
         link: &link,
