@@ -119,7 +119,7 @@ fn access(house: &House, caller: &Caller, target: &sluice_config::Target) -> Str
 }
 
 /// May he look at what others did?
-pub(super) pub(super) fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
+pub(super) fn sees_all(house: &House, caller: &Caller, action: &'static str) -> Result<(), admin::Error> {
     let login = caller.logged_in()?;
     match house.gate.may_on_host(login.principal(), action, &caller.context()) {
         Decision::Permit(permission) => match Gate::unmet_on_host(&permission.obligations, "") {

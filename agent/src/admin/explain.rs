@@ -37,7 +37,8 @@ pub(super) async fn explain(house: &House, caller: &Caller, asked: &admin::Expla
             format!("there are: {}", known.join(", ")),
         )
     })?;
-    let mut explained = Explained { house, caller, principal, answer: admin::Explanation::default(), worst: 0 };
+    let mut explained =
+        Explained { house, caller, principal, answer: admin::Explanation::default(), worst: 0 };
     match &target.service {
         Service::Postgres(_) => statements(&mut explained, target, asked).await?,
         Service::Ssh(ssh) => line(&mut explained, target, ssh, asked),

@@ -98,7 +98,6 @@ impl Way<'_> {
 }
 
 /// Carries a channel to its end. `columns`: of its terminal, else 0. `words`: what was refused before it ran.
-#[expect(clippy::too_many_arguments, reason = "one call, and each is of its own kind")]
 pub(super) async fn carry(
     link: Arc<Link>,
     job: Job,
