@@ -311,6 +311,10 @@ impl Handler for Door {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
+        if let (Stage::Failed(_), Some(setup)) = (&self.stage, self.setups.get_mut(&channel)) {
+            // there is only something to be told, on a terminal in raw mode
+            setup.screen_for_words(term, columns, rows);
+        }
         // the end of the list is written anew, and an unknown mode would read as one
         let modes: Vec<_> = modes.iter().copied().filter(|(mode, _)| *mode != Pty::TTY_OP_END).collect();
         self.prepare(channel, session, async |link, setup| {
