@@ -4,18 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use sluice_api::admin::{self, request::Request, response::Response};
-use sluice_policy::{Decision, Effect, Obligations, Principal};
-use sluice_protocol::postgres::sql::{Outputs, SearchPath, analyse};
+use sluice_policy::{Decision, Principal};
 use uuid::Uuid;
 
-use super::{Caller, Wire, error};
+use super::{Caller, Wire, error, explain};
 use crate::app::House;
 use crate::audit;
 use crate::gate::Gate;
 use crate::gate::approvals::DecideError;
 use crate::recorder::{Filter, RecorderError};
 
-type Answer = Result<Response, admin::Error>;
+pub(super) type Answer = Result<Response, admin::Error>;
 
 /// One question, one answer.
 pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request) -> Answer {
@@ -25,7 +24,7 @@ pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request
         Request::Sessions(asked) => sessions(house, caller, asked),
         Request::Approvals(_) => approvals(house, caller),
         Request::Decide(decide) => self::decide(house, caller, &decide),
-        Request::Explain(explain) => self::explain(house, caller, &explain).await,
+        Request::Explain(explain) => explain::explain(house, caller, &explain).await,
         Request::Reload(_) => reload(house, caller),
         // a certificate is no secret: whoever connects gets to see it
         Request::Ca(asked) => ca(house, &asked),
@@ -105,13 +104,13 @@ fn targets(house: &House, caller: &Caller) -> Response {
         protocol: target.protocol().name().to_owned(),
         hosts: target.hosts.iter().map(ToString::to_string).collect(),
         ports: target.ports.iter().map(|port| u32::from(*port)).collect(),
-        access: access(house, caller, &target.name),
+        access: access(house, caller, target),
         addresses: places.iter().filter(|p| p.target == target.name).map(|p| p.network.clone()).collect(),
     };
     Response::Targets(admin::TargetList { targets: settings.targets.iter().map(target).collect() })
 }
 
-fn access(house: &House, caller: &Caller, target: &str) -> String {
+fn access(house: &House, caller: &Caller, target: &sluice_config::Target) -> String {
     let Some(login) = &caller.login else { return "unknown: log in first".to_owned() };
     match house.gate.may_connect(login.principal(), target, &caller.context()) {
         Decision::Permit(permission) => format!("permit ({})", permission.rules.join(", ")),
@@ -300,115 +299,4 @@ fn reload(house: &House, caller: &Caller) -> Answer {
     }
     house.reload().map_err(|why| error("invalid", why, "the old configuration stays in force"))?;
     Ok(Response::Done(admin::Done { message: "the configuration and the policy were read again".to_owned() }))
-}
-
-/// What the policy in force says to a statement.
-async fn explain(house: &House, caller: &Caller, asked: &admin::Explain) -> Answer {
-    let own = caller.logged_in()?.principal().to_owned_principal();
-    let principal = if asked.subject.is_empty() || asked.subject == own.subject || asked.subject == own.name {
-        own
-    } else {
-        sees_all(house, caller, "replay")?;
-        Principal {
-            subject: asked.subject.clone(),
-            name: asked.subject.clone(),
-            groups: asked.groups.clone(),
-            email: String::new(),
-            ..own
-        }
-    };
-    let settings = house.settings.load_full();
-    let target = settings.target(&asked.target).ok_or_else(|| {
-        let known: Vec<&str> = settings.targets.iter().map(|t| t.name.as_str()).collect();
-        error(
-            "not_found",
-            format!("there is no target `{}`", asked.target),
-            format!("there are: {}", known.join(", ")),
-        )
-    })?;
-    let databases = target.postgres().and_then(|postgres| postgres.databases.as_ref());
-    let only = databases.and_then(|all| all.first()).map_or("", String::as_str);
-    let database = if asked.database.is_empty() { only } else { &asked.database };
-    let catalogue = house.postgres.known_catalogue(target, database).await.ok_or_else(|| {
-        error(
-            "unavailable",
-            format!("the definitions of database `{database}` are not known yet"),
-            "open a session there first (psql), or name another one by --database",
-        )
-    })?;
-    let analysis = analyse(&asked.text, &catalogue, &SearchPath::default());
-    let mut answer = admin::Explanation::default();
-    let mut worst = 0;
-    for statement in &analysis.statements {
-        let place = (target.name.as_str(), database);
-        let operation = statement.operation(&catalogue, place, &asked.text, Vec::new());
-        let explanation = house.gate.explain(&principal, &operation, &caller.context());
-        worst = worst.max(rank(&explanation.decision));
-        let refusal = match &explanation.decision {
-            Decision::Refuse(refusal) => refusal.message.clone(),
-            Decision::Permit(permission) => {
-                answer.obligations.extend(obligations(&permission.obligations));
-                String::new()
-            }
-        };
-        for ask in explanation.asks {
-            let refused = ask.effect == Effect::Refuse;
-            answer.reasons.push(admin::Reason {
-                action: ask.action,
-                resource: ask.resource,
-                effect: match ask.effect {
-                    Effect::Permit => "permit",
-                    Effect::Oblige => "hold",
-                    Effect::Refuse => "refuse",
-                }
-                .to_owned(),
-                rules: ask.rules,
-                message: if refused { refusal.clone() } else { String::new() },
-            });
-        }
-        if !answer.understood.is_empty() {
-            answer.understood.push_str("; ");
-        }
-        answer.understood.push_str(&operation.understood);
-        match &statement.outputs {
-            Outputs::Known(outputs) => {
-                let masked = outputs.iter().filter(|o| !o.sources.is_empty() || o.doubt);
-                answer.masked_columns.extend(masked.map(|o| o.name.clone()));
-            }
-            Outputs::Unknown => {
-                answer.masked_columns.push("(all: where they come from is not known)".to_owned())
-            }
-        }
-    }
-    answer.outcome = ["permit", "hold", "refuse"].get(worst).copied().unwrap_or("refuse").to_owned();
-    Ok(Response::Explanation(answer))
-}
-
-fn rank(decision: &Decision) -> usize {
-    match decision {
-        Decision::Permit(permission)
-            if permission.obligations.approvals.is_empty()
-                && permission.obligations.moderators.is_empty() =>
-        {
-            0
-        }
-        Decision::Permit(_) => 1,
-        Decision::Refuse(_) => 2,
-    }
-}
-
-fn obligations(of: &Obligations) -> Vec<String> {
-    let mut list: Vec<String> =
-        of.approvals.iter().map(|rule| format!("approval by {} of {}", rule.count, rule.group)).collect();
-    if of.reason {
-        list.push("a reason".to_owned());
-    }
-    if of.record_strict {
-        list.push("on stable storage before a byte goes on".to_owned());
-    }
-    list.extend(of.max_rows.map(|rows| format!("at most {rows} rows")));
-    list.extend(of.mfa_s.map(|seconds| format!("a second factor within {seconds} s")));
-    list.extend(of.moderators.iter().map(|group| format!("somebody of {group} who is present")));
-    list.extend(of.notify.iter().map(|who| format!("notifies {who}")));
-    list
 }

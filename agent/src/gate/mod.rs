@@ -222,10 +222,14 @@ impl Gate {
         current.policy.explain(&current.policy.subject(principal), operation, context)
     }
 
-    /// May this person open this target?
-    pub fn may_connect(&self, principal: &Principal, target: &str, context: &Context) -> Decision {
+    /// May this person open this target? Where it has accounts, as the one that nobody has to ask for.
+    pub fn may_connect(&self, principal: &Principal, target: &Target, context: &Context) -> Decision {
         let current = self.current.load();
-        let ask = Ask { action: "connect", resource: whole(target) };
+        let resource = match target.ssh() {
+            Some(ssh) => Resource::new(ResourceKind::Account, [&target.name, &ssh.user]),
+            None => whole(&target.name),
+        };
+        let ask = Ask { action: "connect", resource };
         current.policy.may(&current.policy.subject(principal), &ask, context)
     }
 

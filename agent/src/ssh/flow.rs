@@ -3,10 +3,10 @@
 //! russh opens a channel's window again as soon as bytes have arrived, not when they have been taken, and its loop for a
 //! connection stands still while a channel's queue is full. A queue with a limit would therefore stop *both* directions
 //! once each waits for the other (a paused reader of `ssh host gzip < large`), for ever; one without would hold whatever
-//! a fast sender has. So the queues have no limit and the windows do: while too much of any channel waits, the
-//! connection's loop waits for it to be taken, a short while for each packet, and grants [`TRICKLE`] bytes in place of a
-//! window. Whoever waits for a window message of the other side thereby always gets to read it, and a sender that nobody
-//! reads gains some kilobytes a second at most.
+//! a fast sender has. So the queues have no limit and the loop waits: while too much of a channel is there, it goes on
+//! only as bytes are taken, which slows the sender by TCP. Where none are taken for [`PAUSE`], it goes on all the same,
+//! and grants [`TRICKLE`] bytes in place of a window: whoever waits for a window message of the other side always gets
+//! to read it, and a sender that nobody reads gains some kilobytes a second at most.
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,8 +22,8 @@ pub const WINDOW_REMOTE: u32 = 2 << 20;
 /// What is granted while too much waits. Half of it is the least that a window message is sent for.
 const TRICKLE: u32 = 512;
 /// More than so much of one channel is too much.
-const HIGH: usize = 1 << 20;
-/// How long the loop stands still for a packet that is too much.
+const HIGH: usize = 256 << 10;
+/// How long the loop waits for something to be taken.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 128;
@@ -70,9 +70,11 @@ impl Flows {
     pub async fn arrived(&self, channel: u32, bytes: usize) {
         let Some(flow) = self.by_channel.lock().get(&channel).cloned() else { return };
         flow.queued.fetch_add(bytes + OVERHEAD, Ordering::AcqRel);
-        if flow.is_high() {
-            flow.set_congested(true);
-            let _ = tokio::time::timeout(PAUSE, flow.drained()).await;
+        while flow.is_high() {
+            if tokio::time::timeout(PAUSE, flow.progress()).await.is_err() {
+                flow.set_congested(true);
+                return;
+            }
         }
     }
 
@@ -86,18 +88,20 @@ impl Flow {
     /// So many bytes of one message have gone on.
     pub fn took(&self, bytes: usize) {
         let gone = bytes + OVERHEAD;
-        let before = self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |q| Some(q.saturating_sub(gone)));
+        let before =
+            self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |q| Some(q.saturating_sub(gone)));
         if before.unwrap_or(0).saturating_sub(gone) <= HIGH {
             self.set_congested(false);
-            self.taken.notify_waiters();
         }
+        self.taken.notify_waiters();
     }
 
     fn is_high(&self) -> bool {
         self.queued.load(Ordering::Acquire) > HIGH
     }
 
-    async fn drained(&self) {
+    /// Waits until something is taken.
+    async fn progress(&self) {
         let woken = self.taken.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();

@@ -5,9 +5,6 @@
 mod door;
 mod relay;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use sluice_config::Target;

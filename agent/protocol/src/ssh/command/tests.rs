@@ -569,6 +569,42 @@ fn servers_are_recognised() {
     }
 }
 
+/// As rsync 3.5, git and scp of OpenSSH send them.
+#[test]
+fn lines_of_clients_are_servers() {
+    for line in [
+        "rsync --server -logDtpre.iLsfxCIvu . /srv/x",
+        "rsync --server --sender -vlogDtprze.iLsfxCIvu . /srv/x",
+        "rsync --server -vlogDtprze.iLsfxCIvu --delete --partial . /srv/x",
+        "rsync --server -lHogDtpAXrSe.iLsfxCIvu --delete-after --numeric-ids . /srv/x",
+        "rsync --server -logDtpre.iLsfxCIvu --bwlimit=100 --inplace . /srv/x",
+        "rsync --server --sender -logDtpre.iLsfxCIvu --remove-source-files . /srv/x",
+        "rsync --server -logDtprce.iLsfxCIvu --size-only . /srv/x",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/a\\ b",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . .",
+        "git-upload-pack '/srv/x.git'",
+        "git-upload-pack '~/x y'",
+        "git-receive-pack 'x'",
+        "scp -r -p -d -t '/srv/a b'",
+        "scp -r -f .",
+        "scp -f ~/x",
+    ] {
+        let found = analyse(line.as_bytes());
+        assert!(found.server.is_some() && found.unknown.is_none(), "{line}: {found:?}");
+    }
+    // paths that don't stand in the line, or lie where no rule is asked
+    for line in [
+        "rsync --server -slogDtpre.iLsfxCIvu",
+        "rsync --server --sender -logDtpRe.LsfxCIvu --files-from=- --from0 . /srv/x",
+        "rsync --server -blogDtpre.iLsfxCIvu --backup-dir /x . /srv/x",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/*.log",
+        "scp -f /srv/*.log",
+    ] {
+        let found = analyse(line.as_bytes());
+        assert!(found.server.is_none() && !understood(line), "{line}: {found:?}");
+    }
+}
+
 /// `cargo nextest run -p sluice-protocol figure_of --run-ignored only --no-capture`
 #[test]
 #[ignore = "prints a figure"]

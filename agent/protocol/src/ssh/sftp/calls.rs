@@ -23,6 +23,13 @@ pub(super) enum Asked {
     No(u32, &'static str),
 }
 
+/// A code and words for the client.
+type No = (u32, &'static str);
+
+fn refused((code, words): No) -> Asked {
+    Asked::No(code, words)
+}
+
 /// Not an error of the packet: it is answered.
 const NO_HANDLE: Asked = Asked::No(wire::FAILURE, "there is no such handle");
 
@@ -61,7 +68,7 @@ impl Filter {
             wire::SETSTAT => self.set_attributes(f)?,
             wire::MKDIR => {
                 let (path, attributes) = (self.path(f)?, f.attributes()?);
-                path.map_or_else(|no| no, |path| Asked::Call(Call::MakeDirectory(path, attributes)))
+                path.map_or_else(refused, |path| Asked::Call(Call::MakeDirectory(path, attributes)))
             }
             wire::FSETSTAT => {
                 let (handle, attributes) = (f.string()?, f.attributes()?);
@@ -98,12 +105,12 @@ impl Filter {
             b"expand-path@openssh.com" => {
                 let raw = f.string()?;
                 let plain = self.expanded(&raw);
-                checked(raw, plain).map_or_else(|no| no, |path| Asked::Call(Call::Resolve(path)))
+                checked(raw, plain).map_or_else(refused, |path| Asked::Call(Call::Resolve(path)))
             }
             b"home-directory" => {
                 let raw = f.string()?;
                 let plain = (!raw.contains(&b'/')).then(|| format!("~{}", escaped(&raw)));
-                checked(raw, plain).map_or_else(|no| no, |path| Asked::Call(Call::Resolve(path)))
+                checked(raw, plain).map_or_else(refused, |path| Asked::Call(Call::Resolve(path)))
             }
             b"copy-data" => self.copy_data(f)?,
             _ => return Ok(Asked::No(wire::UNSUPPORTED, "this extension is not understood here")),
@@ -126,7 +133,7 @@ impl Filter {
             truncate: has(16),
             exclusive: has(32),
         };
-        Ok(path.map_or_else(|no| no, |path| Asked::Call(Call::Open { path, flags, attributes })))
+        Ok(path.map_or_else(refused, |path| Asked::Call(Call::Open { path, flags, attributes })))
     }
 
     fn close(&self, fields: &mut Fields) -> Result<Asked, InvalidPacket> {
@@ -146,7 +153,7 @@ impl Filter {
 
     fn set_attributes(&self, fields: &mut Fields) -> Result<Asked, InvalidPacket> {
         let (path, attributes) = (self.path(fields)?, fields.attributes()?);
-        Ok(path.map_or_else(|no| no, |path| Asked::Call(Call::SetAttributes(path, attributes))))
+        Ok(path.map_or_else(refused, |path| Asked::Call(Call::SetAttributes(path, attributes))))
     }
 
     fn with_handle(&self, fields: &mut Fields, answer: Answer) -> Result<Asked, InvalidPacket> {
@@ -155,18 +162,18 @@ impl Filter {
     }
 
     fn one(&self, fields: &mut Fields, call: impl Fn(Path) -> Call) -> Result<Asked, InvalidPacket> {
-        Ok(self.path(fields)?.map_or_else(|no| no, |path| Asked::Call(call(path))))
+        Ok(self.path(fields)?.map_or_else(refused, |path| Asked::Call(call(path))))
     }
 
     fn two(&self, fields: &mut Fields, call: impl Fn(Path, Path) -> Call) -> Result<Asked, InvalidPacket> {
         let (first, second) = (self.path(fields)?, self.path(fields)?);
         Ok(match (first, second) {
             (Ok(first), Ok(second)) => Asked::Call(call(first, second)),
-            (Err(no), _) | (_, Err(no)) => no,
+            (Err(no), _) | (_, Err(no)) => refused(no),
         })
     }
 
-    fn path(&self, fields: &mut Fields) -> Result<Result<Path, Asked>, InvalidPacket> {
+    fn path(&self, fields: &mut Fields) -> Result<Result<Path, No>, InvalidPacket> {
         let raw = fields.string()?;
         let plain = self.start.resolve(&raw);
         Ok(checked(raw, plain))
@@ -198,12 +205,12 @@ impl Filter {
 }
 
 /// A path without what no server understands as we do.
-fn checked(raw: Bytes, plain: Option<String>) -> Result<Path, Asked> {
+fn checked(raw: Bytes, plain: Option<String>) -> Result<Path, No> {
     if raw.len() > MAX_PATH {
-        return Err(Asked::No(wire::FAILURE, "the path is too long"));
+        return Err((wire::FAILURE, "the path is too long"));
     }
     if raw.contains(&0) {
-        return Err(Asked::No(wire::FAILURE, "the path has a zero byte in it"));
+        return Err((wire::FAILURE, "the path has a zero byte in it"));
     }
     Ok(Path { raw, plain })
 }

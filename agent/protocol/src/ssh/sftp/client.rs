@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use super::calls::Asked;
 use super::filter::{Filter, Owed, Passing, Phase};
 use super::wire::{self, Fields, Head};
-use super::{FromClient, InvalidPacket, MAX_OPEN, MAX_PACKET, Payload, Request};
+use super::{FromClient, InvalidPacket, MAX_OPEN, MAX_WAITING, Payload, Request};
 
 /// OpenSSH's handles have 4 bytes, the protocol allows 256.
 const MAX_HANDLE: usize = 256;
@@ -20,7 +20,7 @@ impl Filter {
         }
         if self.waits() {
             // whoever drives us should not have read so much
-            return if input.len() > 4 * MAX_PACKET { Err(InvalidPacket::TooMany) } else { Ok(None) };
+            return if input.len() > MAX_WAITING { Err(InvalidPacket::TooMany) } else { Ok(None) };
         }
         let Some(head) = wire::head(input)? else { return Ok(None) };
         match (&self.phase, head.kind) {

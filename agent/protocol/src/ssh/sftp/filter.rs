@@ -36,7 +36,7 @@ pub(super) enum Owed {
     /// It is judged, and has not been sent.
     Judged,
     /// A call that was judged.
-    Call(Call),
+    Call(Box<Call>),
     /// Content of this file.
     Read { file: FileId, offset: u64, length: u32 },
     /// Content of this file was sent.
@@ -97,7 +97,7 @@ impl Filter {
 
     /// The request is permitted: what to send to the target.
     pub fn forward(&mut self, request: Request) -> Bytes {
-        self.owed.insert(request.id, Owed::Call(request.call));
+        self.owed.insert(request.id, Owed::Call(Box::new(request.call)));
         request.packet
     }
 

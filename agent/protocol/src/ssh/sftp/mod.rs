@@ -30,6 +30,10 @@ pub const MAX_PACKET: usize = 256 * 1024;
 /// So many requests may wait for the target's answer; more have to wait themselves.
 pub const MAX_IN_FLIGHT: usize = 65_536;
 
+/// What may come from the client while it should wait: room for the requests of clients that ask for all of a large
+/// file at once.
+pub const MAX_WAITING: usize = 8 * 1024 * 1024;
+
 /// So many files and directories may be open.
 pub const MAX_OPEN: usize = 4096;
 

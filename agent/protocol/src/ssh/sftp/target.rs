@@ -126,7 +126,7 @@ impl Filter {
                     wire::HANDLE => Some(self.handle(&call, fields)?),
                     _ => None,
                 };
-                Some(Done { id: number, call: Some(call), file, failed })
+                Some(Done { id: number, call: Some(*call), file, failed })
             }
             Owed::Close(file, handle) => {
                 // gone, whatever the target says
@@ -173,24 +173,22 @@ impl Filter {
 
 /// Whether an answer of this type may come for it.
 fn fits(owed: &Owed, kind: u8) -> bool {
-    let expected = match owed {
+    let expected: &[u8] = match owed {
         Owed::Judged => return false,
-        Owed::Call(Call::Open { .. } | Call::OpenDirectory(_)) => wire::HANDLE,
-        // attributes, room, and where a link leads
-        Owed::Call(Call::Look(_)) => {
-            return [wire::STATUS, wire::ATTRS, wire::NAME, wire::EXTENDED_REPLY].contains(&kind);
-        }
-        Owed::Call(Call::Resolve(_)) | Owed::Plain(Answer::Name) => wire::NAME,
-        Owed::Plain(Answer::Attributes) => wire::ATTRS,
-        Owed::Plain(Answer::Extended) => wire::EXTENDED_REPLY,
+        Owed::Call(call) => match call.as_ref() {
+            Call::Open { .. } | Call::OpenDirectory(_) => &[wire::HANDLE],
+            // attributes, where a link leads, and room
+            Call::Look(_) => &[wire::ATTRS, wire::NAME, wire::EXTENDED_REPLY],
+            Call::Resolve(_) => &[wire::NAME],
+            _ => &[],
+        },
+        Owed::Plain(Answer::Name) => &[wire::NAME],
+        Owed::Plain(Answer::Attributes) => &[wire::ATTRS],
+        Owed::Plain(Answer::Extended) => &[wire::EXTENDED_REPLY],
         // content comes as DATA, which has a way of its own
-        Owed::Call(_)
-        | Owed::Read { .. }
-        | Owed::Write(_)
-        | Owed::Close(..)
-        | Owed::Plain(Answer::Status) => wire::STATUS,
+        Owed::Read { .. } | Owed::Write(_) | Owed::Close(..) | Owed::Plain(Answer::Status) => &[],
     };
-    kind == wire::STATUS || kind == expected
+    kind == wire::STATUS || expected.contains(&kind)
 }
 
 /// Code and words of a STATUS that is not OK. The end of a file is no refusal.

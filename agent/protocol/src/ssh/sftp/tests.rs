@@ -331,7 +331,7 @@ fn what_is_in_flight_is_bounded() {
     assert!(wire.filter.waits() && !wire.client.is_empty());
     wire.hears(&packet(103, &[N(0), S(b"x")])).unwrap();
     assert!(wire.client.is_empty(), "the next one goes on");
-    wire.client.extend_from_slice(&vec![0; 4 * MAX_PACKET + 1]);
+    wire.client.extend_from_slice(&vec![0; MAX_WAITING + 1]);
     assert!(matches!(wire.filter.from_client(&mut wire.client), Err(InvalidPacket::TooMany)));
     let mut wire = Wire::open();
     for id in 0..u32::try_from(MAX_OPEN).unwrap() {

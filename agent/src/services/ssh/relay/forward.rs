@@ -43,9 +43,12 @@ impl Link {
     ) {
         let link = Arc::clone(self);
         tokio::spawn(async move {
+            let Some(place) = link.place_for_one() else {
+                return reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            };
             match link.reach(&end, originator).await {
                 Ok((job, target, strict)) => {
-                    let client = ClientEnd::new(channel, &link.client_flows);
+                    let client = ClientEnd::new(channel, &link.client_flows, Some(place));
                     let target = TargetEnd::new(target, &link.target_flows);
                     reply.accept().await;
                     carry(link, job, client, target, 0, Vec::new(), strict).await;
@@ -106,7 +109,11 @@ impl Link {
             Verdict::Wait(mut held) => {
                 let lines = [
                     format!("{} waits for the approval of {}", operation.understood, held.wanted()),
-                    format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
+                    format!(
+                        "rule {}; somebody else runs: sluice approve {}",
+                        held.rules().join(", "),
+                        held.id()
+                    ),
                 ];
                 self.tape().said(id, "NOTICE", &lines).await;
                 self.tell_all(&lines).await;
@@ -171,7 +178,8 @@ impl Link {
         if let Some(target) = named {
             return Some(target.name.clone());
         }
-        let found = timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
+        let found =
+            timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
         found.into_iter().find_map(|address| at(address.ip()))
     }
 
@@ -220,9 +228,9 @@ impl Link {
             return false;
         }
         match end {
-            End::Tcp { host, port } => {
-                timeout(PATIENCE, self.target.cancel_tcpip_forward(host, *port)).await.is_ok_and(|r| r.is_ok())
-            }
+            End::Tcp { host, port } => timeout(PATIENCE, self.target.cancel_tcpip_forward(host, *port))
+                .await
+                .is_ok_and(|r| r.is_ok()),
             End::Socket(path) => {
                 timeout(PATIENCE, self.target.cancel_streamlocal_forward(path)).await.is_ok_and(|r| r.is_ok())
             }
@@ -232,9 +240,9 @@ impl Link {
     /// A channel that the target opens: only what a permitted request has asked for.
     pub(super) async fn incoming(self: Arc<Self>, incoming: Incoming) {
         let Incoming { kind, channel, reply } = incoming;
-        if !self.expected(&kind) || self.is_full() {
+        let Some(place) = self.place_for_one().filter(|_| self.expected(&kind)) else {
             return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        }
+        };
         let (what, opened) = match &kind {
             IncomingKind::Tcp { address, port, originator } => {
                 let (from, from_port) = originator.clone();
@@ -260,7 +268,7 @@ impl Link {
             ..Default::default()
         };
         self.tape().entry(sluice_api::record::entry::Entry::Operation(entry)).await;
-        let client = ClientEnd::new(client, &self.client_flows);
+        let client = ClientEnd::new(client, &self.client_flows, Some(place));
         let target = TargetEnd::new(channel, &self.target_flows);
         reply.accept().await;
         let job = job(id, self.place().shell(), Instant::now());

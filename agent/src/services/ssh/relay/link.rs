@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use russh::{Disconnect, client, server};
 use sluice_protocol::ssh::ask::Place;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::forward::End;
@@ -22,7 +22,7 @@ use crate::ssh::Flows;
 use crate::upstream::ssh::{Leg, Opened};
 
 /// Channels of one connection at a time.
-pub(super) const MAX_CHANNELS: usize = 128;
+const MAX_CHANNELS: usize = 128;
 /// After the last words, before the connection is cut: whoever reads has read them by then.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// After the target has gone, for what it has left to be carried.
@@ -52,6 +52,8 @@ pub(in crate::services::ssh) struct Link {
     pub(super) target_flows: Arc<Flows>,
     incoming: Mutex<Option<tokio::sync::mpsc::Receiver<crate::upstream::ssh::Incoming>>>,
     voices: Mutex<HashMap<u32, Voice>>,
+    /// Channels that may still be opened.
+    places: Arc<Semaphore>,
     /// What the target listens at for this session.
     pub(super) listening: Mutex<HashSet<End>>,
     pub(super) agent_lent: AtomicBool,
@@ -80,6 +82,7 @@ impl Link {
             target_flows: flows,
             incoming: Mutex::new(Some(incoming)),
             voices: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_CHANNELS)),
             listening: Mutex::default(),
             agent_lent: AtomicBool::new(false),
             screen_lent: AtomicBool::new(false),
@@ -219,7 +222,8 @@ impl Link {
         let _ = timeout(LAST_WORDS, said).await;
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.voices.lock().len() >= MAX_CHANNELS
+    /// A place for one more channel; it is given back when it is dropped.
+    pub(super) fn place_for_one(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 }

@@ -98,7 +98,6 @@ impl Way<'_> {
 }
 
 /// Carries a channel to its end. `columns`: of its terminal, else 0. `words`: what was refused before it ran.
-#[expect(clippy::too_many_arguments, reason = "one call, and each is of its own kind")]
 pub(super) async fn carry(
     link: Arc<Link>,
     job: Job,
@@ -109,7 +108,7 @@ pub(super) async fn carry(
     strict: bool,
 ) {
     let terminal = matches!(job.shape, Shape::Screen);
-    let ClientEnd { number, inbox: from_client, write } = client;
+    let ClientEnd { number, inbox: from_client, write, place: _place } = client;
     let TargetEnd { inbox: from_target, write: target } = target;
     let way = Way {
         link: &link,

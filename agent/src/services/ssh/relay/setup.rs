@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use russh::server;
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Error, Pty, client};
 use sluice_api::record;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::link::Link;
@@ -61,6 +62,8 @@ pub(super) struct ClientEnd {
     pub(super) number: u32,
     pub(super) inbox: Inbox,
     pub(super) write: ClientWriter,
+    /// Among the channels of the connection, where it counts.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// The terminal of a channel.
@@ -81,11 +84,15 @@ pub(in crate::services::ssh) struct Setup {
 }
 
 impl ClientEnd {
-    pub(super) fn new(channel: Channel<server::Msg>, flows: &Arc<Flows>) -> Self {
+    pub(super) fn new(
+        channel: Channel<server::Msg>,
+        flows: &Arc<Flows>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let number = channel.id().number();
         let (read, write) = channel.split();
         let inbox = Inbox::new(read, number, flows);
-        Self { number, inbox, write: ClientWriter::new(write) }
+        Self { number, inbox, write: ClientWriter::new(write), place }
     }
 }
 
@@ -124,8 +131,16 @@ impl TargetEnd {
 
 impl Setup {
     /// For a person who is only to be told why there is nothing.
-    pub(in crate::services::ssh) fn without_target(channel: Channel<server::Msg>, flows: &Arc<Flows>) -> Self {
-        Self { client: ClientEnd::new(channel, flows), target: None, screen: None, words: Vec::new() }
+    pub(in crate::services::ssh) fn without_target(
+        channel: Channel<server::Msg>,
+        flows: &Arc<Flows>,
+    ) -> Self {
+        Self { client: ClientEnd::new(channel, flows, None), target: None, screen: None, words: Vec::new() }
+    }
+
+    /// A terminal that nothing but words of ours will be shown on.
+    pub(in crate::services::ssh) fn screen_for_words(&mut self, term: &str, columns: u32, rows: u32) {
+        self.screen = Some(Screen { term: term.to_owned(), columns, rows });
     }
 
     pub(super) fn has_terminal(&self) -> bool {
@@ -154,15 +169,13 @@ impl Link {
         &self,
         channel: Channel<server::Msg>,
     ) -> Result<Setup, ChannelOpenFailure> {
-        if self.is_full() {
-            return Err(ChannelOpenFailure::ResourceShortage);
-        }
+        let place = self.place_for_one().ok_or(ChannelOpenFailure::ResourceShortage)?;
         let target = match timeout(ANSWER_PATIENCE, self.target.channel_open_session()).await {
             Ok(Ok(target)) => target,
             Ok(Err(Error::ChannelOpenFailure(why))) => return Err(why),
             Ok(Err(_)) | Err(_) => return Err(ChannelOpenFailure::ConnectFailed),
         };
-        let client = ClientEnd::new(channel, &self.client_flows);
+        let client = ClientEnd::new(channel, &self.client_flows, Some(place));
         self.listen_to_all(client.number, &client.write, false);
         Ok(Setup {
             client,
@@ -199,7 +212,8 @@ impl Link {
         let operation = self.place().env(name.as_bytes(), value.as_bytes());
         // clients send theirs unasked: a refusal is no news
         let id = self.tape().operation();
-        let (Ok(_permit), Some(target)) = (self.judge_now(id, &operation).await, setup.target.as_mut()) else {
+        let (Ok(_permit), Some(target)) = (self.judge_now(id, &operation).await, setup.target.as_mut())
+        else {
             return false;
         };
         let sent = target.write.set_env(true, name, value).await;
@@ -237,7 +251,11 @@ impl Link {
     }
 
     /// The terminal has another size before anything runs in it.
-    pub(in crate::services::ssh) async fn resize(&self, setup: &mut Setup, [columns, rows, width, height]: [u32; 4]) {
+    pub(in crate::services::ssh) async fn resize(
+        &self,
+        setup: &mut Setup,
+        [columns, rows, width, height]: [u32; 4],
+    ) {
         let (Some(screen), Some(target)) = (&mut setup.screen, &setup.target) else { return };
         (screen.columns, screen.rows) = (columns, rows);
         let _ = target.write.window_change(columns, rows, width, height).await;
