@@ -19,7 +19,7 @@ const INSTRUMENTATION: &[&str] = &[
 
 /// The targets, as in tests/fuzz/Cargo.toml.
 pub(crate) const TARGETS: &[&str] =
-    &["startup", "frontend", "backend", "sql", "recording", "config", "messages", "masking"];
+    &["startup", "frontend", "backend", "sql", "recording", "config", "messages", "masking", "detect"];
 
 /// Runs every target for `seconds`, two at a time; the names of those that failed.
 ///
