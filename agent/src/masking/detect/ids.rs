@@ -270,12 +270,13 @@ pub(super) fn no(text: &[u8]) -> bool {
         && weighted(d.slice(), &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1]).is_multiple_of(11)
 }
 
-/// Czech and Slovak: divisible by 11; women's months are 50 later, a full day's 20.
+/// Czech and Slovak: divisible by 11; women's months are 50 later, a full day's 20. Until 1953 without a check digit.
 pub(super) fn cz(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let month = d.number(2, 4) % 50;
     let month = if month > 20 { month - 20 } else { month };
-    month_day(month, d.number(4, 6)) && d.number(0, 10).is_multiple_of(11)
+    let old = d.len == 9 && d.number(0, 2) < 54;
+    month_day(month, d.number(4, 6)) && (old || d.number(0, d.len).is_multiple_of(11))
 }
 
 /// Legea 105/1996: sex and century, date, county, modulus 11.

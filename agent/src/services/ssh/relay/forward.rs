@@ -106,11 +106,7 @@ impl Link {
             Verdict::Wait(mut held) => {
                 let lines = [
                     format!("{} waits for the approval of {}", operation.understood, held.wanted()),
-                    format!(
-                        "rule {}; somebody else runs: sluice approve {}",
-                        held.rules().join(", "),
-                        held.id()
-                    ),
+                    format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
                 ];
                 self.tape().said(id, "NOTICE", &lines).await;
                 self.tell_all(&lines).await;
@@ -175,8 +171,7 @@ impl Link {
         if let Some(target) = named {
             return Some(target.name.clone());
         }
-        let found =
-            timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
+        let found = timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
         found.into_iter().find_map(|address| at(address.ip()))
     }
 
@@ -225,9 +220,9 @@ impl Link {
             return false;
         }
         match end {
-            End::Tcp { host, port } => timeout(PATIENCE, self.target.cancel_tcpip_forward(host, *port))
-                .await
-                .is_ok_and(|r| r.is_ok()),
+            End::Tcp { host, port } => {
+                timeout(PATIENCE, self.target.cancel_tcpip_forward(host, *port)).await.is_ok_and(|r| r.is_ok())
+            }
             End::Socket(path) => {
                 timeout(PATIENCE, self.target.cancel_streamlocal_forward(path)).await.is_ok_and(|r| r.is_ok())
             }
