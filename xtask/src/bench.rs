@@ -1,12 +1,14 @@
 //! `cargo xtask bench postgres`: direct, through pgbouncer and through Sluice, in alternation.
+//! `cargo xtask bench detect`: the detectors beside Presidio's recognisers, over the same labelled columns.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::{Args, Subcommand};
 
 use crate::prerequisites::{self, Purpose, install};
-use crate::shell::{Result, openly};
-use crate::workspace::Workspace;
+use crate::shell::{Result, openly, quietly};
+use crate::workspace::{Workspace, cargo};
 use crate::{build, demo};
 
 #[derive(Args)]
@@ -29,12 +31,24 @@ enum What {
         #[arg(long, value_name = "PART")]
         only: Option<String>,
     },
+    /// Precision, recall and speed of the detectors on columns from Faker, beside Microsoft Presidio
+    Detect {
+        /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Values a column
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        values: u32,
+    },
 }
 
 /// Release binaries, then the harness.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let What::Postgres { json, quick, only } = &options.what;
     let workspace = Workspace::here()?;
+    let (json, quick, only) = match &options.what {
+        What::Postgres { json, quick, only } => (json, quick, only),
+        What::Detect { json, values } => return detect(&workspace, json.as_deref(), *values),
+    };
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Bench], &workspace)?;
     let binaries = build::binaries(&workspace, true)?;
     prerequisites::provider(&workspace)?;
@@ -49,4 +63,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command.args(["--only", only]);
     }
     openly("the benchmarks", &mut command)
+}
+
+/// No world is needed for this one: a program of ours, and Python.
+fn detect(workspace: &Workspace, json: Option<&Path>, values: u32) -> Result<()> {
+    install(&[Purpose::Build, Purpose::Conformance], workspace)?;
+    let python = prerequisites::recognisers(workspace)?;
+    let mut build = Command::new(cargo());
+    build.args(["build", "--release", "--quiet", "--package", "sluice-tests", "--bin", "sluice-detect"]);
+    quietly("cargo build sluice-detect", build.current_dir(&workspace.workspace_root))?;
+    let mut command = Command::new(python);
+    command
+        .arg(workspace.workspace_root.join("tests/detect/compare.py"))
+        .arg(workspace.target_directory.join("release/sluice-detect"))
+        .args(["--values", &values.to_string()]);
+    if let Some(json) = json {
+        command.arg("--json").arg(json);
+    }
+    openly("the comparison of detectors", &mut command)
 }

@@ -27,6 +27,7 @@ pub(crate) const TARGETS: &[&str] = &[
     "config",
     "messages",
     "masking",
+    "detect",
     "command",
     "sftp",
     "scp",

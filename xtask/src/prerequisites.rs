@@ -288,18 +288,37 @@ const PYTHON: &[&str] = &["paramiko==5.1.0", "asyncssh==2.24.1", "ansible-core==
 
 /// They are put into a virtual environment in the cache, with Debian's Python.
 pub(crate) fn python(workspace: &Workspace) -> Result<()> {
-    let directory = workspace.cache().join("python");
+    packages(workspace, "python", PYTHON, "clients of SSH").map(drop)
+}
+
+/// What makes the labelled columns for the detectors, and what the detectors are measured against.
+const RECOGNISERS: &[&str] = &["Faker==40.63.0", "presidio-analyzer==2.2.366"];
+
+/// The Python that has them. Where Presidio can't be had, the comparison says so itself.
+pub(crate) fn recognisers(workspace: &Workspace) -> Result<PathBuf> {
+    let what = "the detectors' counterpart";
+    packages(workspace, "recognisers", RECOGNISERS, what).or_else(|why| {
+        say(&format!("Presidio could not be installed: {why}"));
+        packages(workspace, "recognisers", RECOGNISERS.get(..1).unwrap_or_default(), what)
+    })
+}
+
+/// Packages of PyPI in a virtual environment in the cache; its interpreter.
+fn packages(workspace: &Workspace, name: &str, packages: &[&str], what: &str) -> Result<PathBuf> {
+    let directory = workspace.cache().join(name);
+    let interpreter = directory.join("bin/python3");
     let done = directory.join("installed");
-    if fs::read_to_string(&done).is_ok_and(|versions| versions == PYTHON.join(" ")) {
-        return Ok(());
+    if fs::read_to_string(&done).is_ok_and(|versions| versions == packages.join(" ")) {
+        return Ok(interpreter);
     }
-    say(&format!("installing clients of SSH: {}", PYTHON.join(", ")));
+    say(&format!("installing {what}: {}", packages.join(", ")));
     let mut command = Command::new("/usr/bin/python3");
     quietly("python3 -m venv", command.args(["-m", "venv", "--clear"]).arg(&directory))?;
-    let mut command = Command::new(directory.join("bin/python3"));
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
+    let mut command = Command::new(&interpreter);
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
     quietly("pip install", &mut command)?;
-    fs::write(&done, PYTHON.join(" ")).map_err(|e| format!("writing {} failed: {e}", done.display()))
+    fs::write(&done, packages.join(" ")).map_err(|e| format!("writing {} failed: {e}", done.display()))?;
+    Ok(interpreter)
 }
 
 fn there(seen: &str) -> bool {

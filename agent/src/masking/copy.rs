@@ -44,7 +44,8 @@ pub struct CopyMask {
     escaped: bool,
     header: bool,
     scratch: Vec<u8>,
-    /// No column is classed: the detectors alone decide, whichever column something stands in.
+    /// No column is classed or has a name that says something: the detectors alone decide, whichever column something
+    /// stands in.
     detects: bool,
 }
 
@@ -52,7 +53,12 @@ impl CopyMask {
     /// A mask by a plan with one entry a copied column.
     pub fn new(format: CopyFormat, plan: Vec<ColumnPlan>, key: &MaskKey) -> Self {
         let header = matches!(format, CopyFormat::Csv { header: true, .. });
-        let detects = !plan.iter().any(|p| matches!(p.treatment, Treatment::Mask { .. }));
+        let alone = |p: &ColumnPlan| match p.treatment {
+            Treatment::Clear => true,
+            Treatment::Detect => p.hints.is_empty(),
+            Treatment::Mask { .. } => false,
+        };
+        let detects = plan.iter().all(alone);
         Self {
             format,
             plan,
@@ -169,12 +175,13 @@ impl CopyMask {
             got += 1;
             match plan.treatment {
                 Treatment::Clear => out.extend_from_slice(field),
+                _ if field == self.null() => out.extend_from_slice(field),
                 Treatment::Detect => {
-                    let at = out.len();
+                    let at = out.len() + self.quotes(field);
                     out.extend_from_slice(field);
-                    detect::scrub_in_place(out.get_mut(at..).unwrap_or_default());
+                    let end = out.len() - self.quotes(field);
+                    detect::scrub_hinted(out.get_mut(at..end).unwrap_or_default(), plan.hints);
                 }
-                Treatment::Mask { .. } if field == self.null() => out.extend_from_slice(field),
                 Treatment::Mask { .. } => {
                     let mut value = std::mem::take(&mut self.scratch);
                     value.clear();
@@ -206,6 +213,16 @@ impl CopyMask {
     fn null(&self) -> &[u8] {
         match &self.format {
             CopyFormat::Text { null, .. } | CopyFormat::Csv { null, .. } => null,
+        }
+    }
+
+    /// Bytes at each end of a field that are not the value's.
+    fn quotes(&self, field: &[u8]) -> usize {
+        match (&self.format, field) {
+            (CopyFormat::Csv { quote, .. }, [first, .., last]) => {
+                usize::from(first == quote && last == quote)
+            }
+            _ => 0,
         }
     }
 
@@ -302,6 +319,7 @@ fn continue_with<'a>(bytes: &mut impl Iterator<Item = &'a u8>, value: &mut Vec<u
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Families, hints};
     use super::*;
     use proptest::prelude::*;
     use sluice_config::MaskKind;
@@ -310,7 +328,7 @@ mod tests {
         let email = Treatment::Mask { kind: MaskKind::Partial, class: "pii.email".into(), derived: false };
         [Treatment::Clear, email, Treatment::Detect]
             .into_iter()
-            .map(|treatment| ColumnPlan { treatment, type_oid: 25, binary: false })
+            .map(|treatment| ColumnPlan { treatment, type_oid: 25, binary: false, hints: Families::NONE })
             .collect()
     }
 
@@ -348,9 +366,35 @@ mod tests {
         }
     }
 
+    fn plan(column: &str) -> ColumnPlan {
+        let hints = hints(column.as_bytes());
+        ColumnPlan { treatment: Treatment::Detect, type_oid: 25, binary: false, hints }
+    }
+
+    #[test]
+    fn a_name_that_says_something_is_heard() {
+        let csv = CopyFormat::Csv {
+            delimiter: b',',
+            quote: b'\'',
+            escape: b'\'',
+            null: b"null".to_vec(),
+            header: false,
+        };
+        for (format, rows, shown) in [
+            (text(), "030 1234567\tnote\n\\N\t030 1234567\n", "*** *******\tnote\n\\N\t030 1234567\n"),
+            (csv, "'030,1234567',x\nnull,'030'\n", "'***********',x\nnull,'030'\n"),
+        ] {
+            let plans = vec![plan("password"), plan("note")];
+            let mut mask = CopyMask::new(format, plans, &MaskKey::new(&[0; 32]));
+            let mut out = Vec::new();
+            mask.push(rows.as_bytes(), &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), shown);
+        }
+    }
+
     #[test]
     fn what_is_dismissed_is_what_nothing_would_have_changed() {
-        let plans = || vec![ColumnPlan { treatment: Treatment::Detect, type_oid: 25, binary: false }; 2];
+        let plans = || vec![plan("note"); 2];
         let pieces = ["1\tplain\n", "2\tbob@x.org\n", "3\tpla", "in\n", "4\t4111111111111111\n", "5\tx\n"];
         let mut mask = CopyMask::new(text(), plans(), &MaskKey::new(&[0; 32]));
         let mut out = Vec::new();

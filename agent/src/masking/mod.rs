@@ -17,7 +17,7 @@ mod show;
 pub mod stream;
 
 pub use copy::{CopyFormat, CopyMask};
-pub use detect::{scrub, scrub_in_place};
+pub use detect::{Families, hints, scrub, scrub_hinted, scrub_in_place};
 pub use row::{InvalidRow, RowMask};
 pub use show::MaskKey;
 pub use sluice_config::MaskKind;
@@ -28,7 +28,7 @@ pub use stream::StreamMask;
 pub enum Treatment {
     /// Shown as they are: only under an `unmask` permit.
     Clear,
-    /// Not classed: shown unless a detector recognises the value.
+    /// Not classed: shown unless a detector recognises the value, helped by the column's name.
     Detect,
     /// Classed: masked always.
     Mask {
@@ -70,4 +70,6 @@ pub struct ColumnPlan {
     pub type_oid: u32,
     /// The values come in the binary format.
     pub binary: bool,
+    /// What the column's name lets expect of values that are not classed: [`hints`].
+    pub hints: Families,
 }

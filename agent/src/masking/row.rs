@@ -1,6 +1,6 @@
 //! Rows of a result: the body of a DataRow message (PostgreSQL documentation, "Message Formats").
 
-use super::detect::scrub_in_place;
+use super::detect::scrub_hinted;
 use super::prefilter::may_hold;
 use super::show::{Holds, MaskKey, holds, show};
 use super::{ColumnPlan, Treatment};
@@ -40,7 +40,7 @@ pub struct RowMask {
     acts: Vec<Act>,
     key: MaskKey,
     noop: bool,
-    /// No column is classed: the detectors alone decide.
+    /// No column is classed or has a name that says something: the detectors alone decide.
     detects: bool,
 }
 
@@ -49,7 +49,12 @@ impl RowMask {
     pub fn new(plan: Vec<ColumnPlan>, key: &MaskKey) -> Self {
         let acts: Vec<Act> = plan.iter().map(act).collect();
         let noop = acts.iter().all(|a| matches!(a, Act::Pass));
-        let detects = !acts.iter().any(|a| matches!(a, Act::Show));
+        let alone = |(plan, act): (&ColumnPlan, &Act)| match act {
+            Act::Pass => true,
+            Act::Detect => plan.hints.is_empty(),
+            Act::Show => false,
+        };
+        let detects = plan.iter().zip(&acts).all(alone);
         Self { plan, acts, key: key.clone(), noop, detects }
     }
 
@@ -102,7 +107,7 @@ impl RowMask {
                     out.extend_from_slice(length);
                     let start = out.len();
                     out.extend_from_slice(value);
-                    scrub_in_place(out.get_mut(start..).unwrap_or_default());
+                    scrub_hinted(out.get_mut(start..).unwrap_or_default(), plan.hints);
                 }
                 Act::Show => self.shown(plan, value, out),
             }
@@ -142,6 +147,7 @@ fn may_hold_text(plan: &ColumnPlan) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Families, hints};
     use super::*;
     use proptest::prelude::*;
     use sluice_config::MaskKind;
@@ -161,7 +167,7 @@ mod tests {
     }
 
     fn plan(treatment: Treatment, type_oid: u32) -> ColumnPlan {
-        ColumnPlan { treatment, type_oid, binary: false }
+        ColumnPlan { treatment, type_oid, binary: false, hints: Families::NONE }
     }
 
     fn masked(class: &str) -> Treatment {
@@ -190,6 +196,18 @@ mod tests {
         let key = MaskKey::new(&[0; 32]);
         assert!(RowMask::new(vec![plan(Treatment::Detect, 23), plan(Treatment::Clear, 25)], &key).is_noop());
         assert!(!RowMask::new(vec![plan(Treatment::Detect, 25)], &key).is_noop());
+    }
+
+    #[test]
+    fn a_name_that_says_something_is_heard() {
+        let plans = ["phone", "note"]
+            .map(|name| ColumnPlan { hints: hints(name.as_bytes()), ..plan(Treatment::Detect, 25) });
+        let mask = RowMask::new(plans.to_vec(), &MaskKey::new(&[0; 32]));
+        let body = row(&[Some("030 1234567"), Some("030 1234567")]);
+        assert!(!mask.dismisses(&body));
+        let mut out = Vec::new();
+        mask.data_row(&body, &mut out).unwrap();
+        assert_eq!(out, row(&[Some("*** *******"), Some("030 1234567")]));
     }
 
     proptest! {

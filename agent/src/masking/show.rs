@@ -126,7 +126,7 @@ mod tests {
 
     fn shown(kind: MaskKind, class: &str, type_oid: u32, binary: bool, value: &str) -> Option<String> {
         let treatment = Treatment::Mask { kind, class: class.into(), derived: false };
-        let plan = ColumnPlan { treatment, type_oid, binary };
+        let plan = ColumnPlan { treatment, type_oid, binary, hints: Default::default() };
         let mut out = Vec::new();
         show(&plan, value.as_bytes(), &MaskKey::new(&[7; 32]), &mut out)
             .then(|| String::from_utf8(out).unwrap())

@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::detect::scrub_in_place;
+use super::prefilter::SHORTEST;
 
 /// Bytes that are held back at most.
 pub const HOLD: usize = 4096;
@@ -39,7 +40,6 @@ pub struct StreamMask {
     scratch: Vec<u8>,
     /// Bytes since the window began.
     window: usize,
-    has_at: bool,
     /// A value that was cut goes on: everything up to the window's end is part of it.
     running: bool,
     key: Key,
@@ -114,7 +114,6 @@ impl StreamMask {
             wraps: Vec::new(),
             scratch: Vec::new(),
             window: 0,
-            has_at: false,
             running: false,
             key: Key::Outside,
             sequence: Sequence::None,
@@ -224,7 +223,6 @@ impl StreamMask {
         }
         let blank_inside = byte == b' ' && self.text.last().is_some_and(|last| grouped(*last));
         if part || blank_inside {
-            self.has_at |= byte == b'@';
             self.text.push(byte);
             // below HOLD, and so below RELEASED
             self.at.push(u16::try_from(self.held.len()).unwrap_or(RELEASED));
@@ -348,7 +346,6 @@ impl StreamMask {
         self.text.clear();
         self.at.clear();
         self.wraps.clear();
-        self.has_at = false;
         self.window = 0;
         self.line_start = false;
     }
@@ -366,7 +363,6 @@ impl StreamMask {
         self.text.drain(..keep);
         self.at.drain(..keep);
         self.wraps = self.wraps.iter().filter_map(|wrap| wrap.checked_sub(keep)).collect();
-        self.has_at = self.text.contains(&b'@');
         self.release(usize::from(from), out);
         self.window = self.held.len();
         self.line_start = false;
@@ -395,7 +391,7 @@ impl StreamMask {
         if self.key != Key::Outside || self.text.len() >= 27 && self.text.starts_with(b"-----BEGIN ") {
             self.key_line();
         }
-        if self.text.len() < 12 && !(self.has_at && self.text.len() >= 6) {
+        if self.text.len() < SHORTEST {
             return false;
         }
         self.scratch.clear();

@@ -5,14 +5,16 @@
 mod masking;
 
 use libfuzzer_sys::fuzz_target;
-use masking::{ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, StreamMask, Treatment};
+use masking::{
+    ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, StreamMask, Treatment, hints,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let key = MaskKey::new(&[1; 32]);
     let classed = |kind| Treatment::Mask { kind, class: "pii.email".into(), derived: false };
     let plan: Vec<ColumnPlan> = [Treatment::Detect, classed(MaskKind::Partial), classed(MaskKind::Redact)]
         .into_iter()
-        .map(|treatment| ColumnPlan { treatment, type_oid: 25, binary: false })
+        .map(|treatment| ColumnPlan { treatment, type_oid: 25, binary: false, hints: hints(b"phone") })
         .collect();
     let mut out = Vec::new();
     let _ = RowMask::new(plan.clone(), &key).data_row(bytes, &mut out);

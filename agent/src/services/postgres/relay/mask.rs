@@ -7,7 +7,7 @@ use sluice_protocol::postgres::sql::{self, ColumnId, Outputs};
 use super::Tape;
 use super::execution::{Reading, Run, Shape};
 use super::machine::Machine;
-use crate::masking::{ColumnPlan, CopyFormat, CopyMask, MaskKind, RowMask, Treatment};
+use crate::masking::{ColumnPlan, CopyFormat, CopyMask, Families, MaskKind, RowMask, Treatment, hints};
 
 impl<R: Tape> Machine<R> {
     /// How the rows of a result are shown, and its columns for the recording.
@@ -21,7 +21,9 @@ impl<R: Tape> Machine<R> {
             let by_origin = self.by_column(source, false);
             let treatment = strictest(by_tree, by_origin);
             columns.push(recorded(&column.name, column.type_oid, column.binary, &treatment));
-            plan.push(ColumnPlan { treatment, type_oid: column.type_oid, binary: column.binary });
+            let sources = sources(lineage, index, shape.columns.len()).chain([source]);
+            let hints = self.hints(&column.name, sources);
+            plan.push(ColumnPlan { treatment, type_oid: column.type_oid, binary: column.binary, hints });
         }
         (RowMask::new(plan, &self.mask_key), columns)
     }
@@ -31,7 +33,7 @@ impl<R: Tape> Machine<R> {
         let plan = (0..values).map(|_| {
             let treatment = self.by_lineage(&Outputs::Unknown, 0, values);
             // a type that is none: whatever is masked becomes NULL, since nobody knows what it may hold
-            ColumnPlan { treatment, type_oid: 0, binary: true }
+            ColumnPlan { treatment, type_oid: 0, binary: true, hints: Families::NONE }
         });
         let plan = plan.collect();
         RowMask::new(plan, &self.mask_key)
@@ -56,8 +58,10 @@ impl<R: Tape> Machine<R> {
         if format.binary {
             return (!masks).then_some((Reading::CopyClear, columns));
         }
-        let plan =
-            treatments.into_iter().map(|treatment| ColumnPlan { treatment, type_oid: TEXT, binary: false });
+        let plan = treatments.into_iter().zip(&names).enumerate().map(|(i, (treatment, name))| {
+            let hints = self.hints(name, sources(lineage, i, names.len()));
+            ColumnPlan { treatment, type_oid: TEXT, binary: false, hints }
+        });
         let plan: Vec<_> = plan.collect();
         if plan.is_empty() {
             return Some((Reading::CopyClear, columns));
@@ -85,6 +89,13 @@ impl<R: Tape> Machine<R> {
             });
         }
         treatment.unwrap_or(Treatment::Detect)
+    }
+
+    /// What the names of a column say: the one that the client sees, and those of the columns behind it.
+    fn hints(&self, name: &str, sources: impl Iterator<Item = ColumnId>) -> Families {
+        sources
+            .filter_map(|id| self.catalogue.column(id))
+            .fold(hints(name.as_bytes()), |all, (_, column)| all | hints(column.name.as_bytes()))
     }
 
     /// What a column itself asks for.
@@ -117,6 +128,15 @@ impl<R: Tape> Machine<R> {
         self.unmasked.insert(id, may);
         may
     }
+}
+
+/// The columns that an output comes from, where lineage knows.
+fn sources(lineage: &Outputs, index: usize, count: usize) -> impl Iterator<Item = ColumnId> + '_ {
+    let list = match lineage {
+        Outputs::Known(list) if list.len() == count => list.get(index),
+        _ => None,
+    };
+    list.into_iter().flat_map(|output| output.sources.iter().copied())
 }
 
 /// `pg_type.oid` of text.
