@@ -167,7 +167,7 @@ impl SshServer {
 
     /// People whom sshd let in since, whatever they did then.
     pub fn logins_since(&self, mark: Mark) -> Result<usize> {
-        Ok(self.since(mark)?.lines().filter(|line| line.contains("Accepted ")).count())
+        Ok(self.since(mark)?.lines().filter(|line| line.contains("Accepted publickey")).count())
     }
 
     fn tail(&self, name: &str, from: usize) -> Result<Vec<u8>> {
