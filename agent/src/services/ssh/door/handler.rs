@@ -131,6 +131,11 @@ impl Door {
 impl Handler for Door {
     type Error = Error;
 
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        self.progress.greeted();
+        Ok(None)
+    }
+
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Error> {
         Ok(self.bound(user))
     }
