@@ -48,6 +48,8 @@ fn live_sessions_are_watched_and_ended() {
         let mut world = World::start(room, &stage)?;
         world.guard(&stage)?;
         let (alice, bob) = (world.people.alice.clone(), world.people.bob.clone());
+        // what the dba group may do on the application server is another story
+        fs::remove_file(Path::new(HOME).join("sluice/policy/ssh.cedar"))?;
         let mut alice_shell = log_in(&world, &stage, &alice)?;
         let mut alice_watch = log_in(&world, &stage, &alice)?;
         let mut bob_shell = log_in(&world, &stage, &bob)?;
@@ -118,6 +120,65 @@ fn live_sessions_are_watched_and_ended() {
         })?;
         let verified = world.sluice.as_ref().expect("Sluice").tool(&world.room, &["verify"])?;
         assert!(verified.ok(), "{}", verified.all());
+        Ok(())
+    });
+}
+
+/// A shell whose permit names a moderator stands still until he is there, and whenever he is not.
+#[test]
+fn a_moderated_shell_goes_on_only_with_its_moderator() {
+    in_room("a_moderated_shell_goes_on_only_with_its_moderator", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let (alice, bob) = (world.people.alice.clone(), world.people.bob.clone());
+        let mut accepted = 0;
+        let mut accepted_again = || -> Result<bool> {
+            let events = world.sluice.as_ref().expect("Sluice").events()?;
+            let now = events.iter().filter(|e| e["class"] == "config" && e["activity"] == "accepted").count();
+            Ok(std::mem::replace(&mut accepted, now) < now)
+        };
+        accepted_again()?;
+        let rules = Path::new(HOME).join("sluice/policy/ssh.cedar");
+        let enter = "@id(\"analysts-enter-app\")";
+        let moderated = fs::read_to_string(&rules)?.replace(enter, &format!("{enter} @moderator(\"dba\")"));
+        assert!(moderated.contains("@moderator"), "{moderated}");
+        fs::write(&rules, moderated)?;
+        until("the rule that wants a moderator", Duration::from_secs(10), accepted_again)?;
+        let mut alice_shell = log_in(&world, &stage, &alice)?;
+        let mut bob_shell = log_in(&world, &stage, &bob)?;
+        alice_shell.run(&stage, "mkdir -p ~/.ssh && sluice ca --ssh > ~/.ssh/known_hosts")?;
+        let mut alice_ssh = log_in(&world, &stage, &alice)?;
+        alice_ssh.type_line("ssh app.internal")?;
+        alice_ssh.see("waits for a moderator of group dba")?;
+        let id = session_of(&mut alice_shell, &stage, "alice")?;
+        let said = alice_shell.run(&stage, &format!("sluice watch {id} --moderate"))?;
+        assert!(said.status != 0 && said.text.contains("nobody moderates himself"), "{}", said.text);
+        let listed = bob_shell.run(&stage, "sluice sessions --live")?.text;
+        assert!(listed.contains("waits for a moderator"), "bob finds it: {listed}");
+
+        bob_shell.type_line(&format!("sluice watch {id} --moderate --color never"))?;
+        bob_shell.see("you are the moderator")?;
+        alice_ssh.see("deploy@app:~$ ")?;
+        bob_shell.see("deploy@app:~$ ")?;
+        alice_ssh.type_line("echo seen-$((6*7))")?;
+        alice_ssh.see("seen-42\n")?;
+        bob_shell.see("seen-42\n")?;
+        bob_shell.interrupt()?;
+        bob_shell.prompt(&stage)?;
+        alice_ssh.type_line("echo alone-$((6*7))")?;
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!alice_ssh.unread().contains("alone-42"), "{}", alice_ssh.unread());
+        bob_shell.type_line(&format!("sluice watch {id} --moderate --color never"))?;
+        alice_ssh.see("alone-42")?;
+        let said = alice_shell.run(&stage, &format!("sluice kill {id}"))?;
+        assert_eq!(said.status, 0, "{}", said.text);
+        bob_shell.see("the session has ended")?;
+        bob_shell.prompt(&stage)?;
+        let told = alice_shell.run(&stage, &format!("sluice replay {id} --color never"))?.text;
+        for part in ["this session is moderated by bob", "this session is paused", "seen-42"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
         Ok(())
     });
 }
