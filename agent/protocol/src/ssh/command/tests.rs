@@ -419,6 +419,40 @@ fn deep_and_long_lines_are_unknown() {
     assert!(understood(&nested));
 }
 
+/// As deep as is looked at all, of everything that can be nested, in half the stack that a thread has.
+#[test]
+fn the_deepest_lines_fit_a_small_stack_and_take_no_time() {
+    let constructs = [
+        ("( ", " )", 24),
+        ("{ ", "; }", 24),
+        ("if ", "; then b; fi", 24),
+        ("if b; then ", "; fi", 24),
+        ("while b; do ", "; done", 12),
+        ("for x in y; do ", "; done", 12),
+        ("case x in x) ", ";; esac", 3),
+        ("( case x in x) { if b; then ", "; fi; };; esac )", 3),
+        ("\"$(", ")\"", 6),
+        ("eval sudo -n ", "", 5),
+    ];
+    let whole =
+        constructs.map(|(open, close, times)| format!("{}a{}", open.repeat(times), close.repeat(times)));
+    // what does not end is tried in every way
+    let open = constructs.map(|(open, _, times)| open.repeat(times));
+    let lines = [whole, open].concat();
+    let work = move || {
+        for line in lines {
+            let began = std::time::Instant::now();
+            let found = analyse(line.as_bytes());
+            assert!(began.elapsed().as_millis() < 500, "{line}: {:?}", began.elapsed());
+            assert!(
+                found.unknown.is_some() || found.programs.iter().any(|p| p.name == "a"),
+                "{line}: {found:?}"
+            );
+        }
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
+}
+
 #[test]
 fn files_that_the_shell_opens_are_seen() {
     let opened = |line: &str| {

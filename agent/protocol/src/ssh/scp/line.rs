@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use super::InvalidCopy;
 use crate::ssh::path::escaped;
 
-/// OpenSSH reads lines of up to 16 KiB.
-const MAX_LINE: usize = 16 * 1024;
+/// Implementations read lines into 2 KiB or more, and take what is longer for two. A name has at most 255 bytes, which
+/// may be written as 1020.
+const MAX_LINE: usize = 2000;
 
 /// A line of the side that sends.
 #[derive(Debug, PartialEq, Eq)]

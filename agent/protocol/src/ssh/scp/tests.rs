@@ -261,7 +261,11 @@ fn what_is_not_understood_ends_it() {
     }
     let mut wire = Wire::new("t", &["/srv"]);
     wire.target(b"\0");
-    assert!(wire.hears(Side::Client, &[b'C'; 20_000]).is_err(), "a line without an end");
+    assert!(wire.hears(Side::Client, &[b'C'; 2100]).is_err(), "a line without an end");
+    let mut wire = Wire::new("t", &["/srv"]);
+    wire.target(b"\0");
+    let long = format!("C0644 1 {}\n", "x".repeat(2100));
+    assert!(wire.hears(Side::Client, long.as_bytes()).is_err(), "a line that some would take for two");
     let mut wire = Wire::new("t", &["/srv"]);
     wire.target(b"\0");
     assert_eq!(wire.hears(Side::Target, b"\0"), Err(InvalidCopy::Unexpected), "an answer to nothing");

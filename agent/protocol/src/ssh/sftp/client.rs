@@ -1,5 +1,5 @@
 //! From the client to the target.
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::calls::Asked;
 use super::filter::{Filter, Owed, Passing, Phase};
@@ -114,7 +114,12 @@ impl Filter {
                 return Ok(Some(FromClient::Ask(Request { id: number, call, packet })));
             }
             Asked::Plain(answer) => Owed::Plain(answer),
-            Asked::Close(file, handle) => Owed::Close(file, detached(&handle)),
+            Asked::Close(file, handle) => {
+                // gone, whatever the target says: it may give the name to another file at once, and what comes for
+                // that one before we know of it must not count as content of this one
+                self.opened.remove(&handle);
+                Owed::Close(file)
+            }
             Asked::Read { file, offset, length } => Owed::Read { file, offset, length },
         };
         self.owed.insert(number, owed);
@@ -124,9 +129,4 @@ impl Filter {
     fn is_free(&self, number: u32) -> Result<(), InvalidPacket> {
         if self.owed.contains_key(&number) { Err(InvalidPacket::Number(number)) } else { Ok(()) }
     }
-}
-
-/// The same bytes, without the buffer that they came in.
-pub(super) fn detached(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }

@@ -41,8 +41,8 @@ pub(super) enum Owed {
     Read { file: FileId, offset: u64, length: u32 },
     /// Content of this file was sent.
     Write(FileId),
-    /// The end of this file, under this handle.
-    Close(FileId, Bytes),
+    /// The end of this file, whose handle is no longer known.
+    Close(FileId),
     /// What uses a handle, or names nothing.
     Plain(Answer),
 }

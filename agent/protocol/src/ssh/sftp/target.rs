@@ -2,7 +2,6 @@
 use bytes::{Bytes, BytesMut};
 
 use super::calls::EXTENSIONS;
-use super::client::detached;
 use super::filter::{Answer, Filter, Opened, Owed, Passing, Phase};
 use super::wire::{self, Fields, Head};
 use super::{Call, Done, FileId, FromTarget, InvalidPacket, Payload};
@@ -128,17 +127,13 @@ impl Filter {
                 };
                 Some(Done { id: number, call: Some(*call), file, failed })
             }
-            Owed::Close(file, handle) => {
-                // gone, whatever the target says
-                if self.opened.get(&handle).is_some_and(|opened| opened.file == file) {
-                    self.opened.remove(&handle);
-                }
+            Owed::Close(file) => {
                 let before = self.failed.remove(&file);
                 Some(Done { id: number, call: None, file: Some(file), failed: failed.or(before) })
             }
             Owed::Write(file) => {
                 if let Some(failed) = failed
-                    && self.opened.values().any(|opened| opened.file == file)
+                    && self.is_open(file)
                 {
                     self.failed.entry(file).or_insert(failed);
                 }
@@ -155,9 +150,16 @@ impl Filter {
         }
     }
 
+    /// Whether the end of it has not been told yet.
+    fn is_open(&self, file: FileId) -> bool {
+        self.opened.values().any(|opened| opened.file == file)
+            || self.owed.values().any(|owed| matches!(owed, Owed::Close(closing) if *closing == file))
+    }
+
     /// Binds a handle to what was opened.
     fn handle(&mut self, call: &Call, mut fields: Fields) -> Result<FileId, InvalidPacket> {
-        let handle: Bytes = detached(&fields.string()?);
+        // without the buffer that it came in
+        let handle = Bytes::copy_from_slice(&fields.string()?);
         let (Call::Open { path, .. } | Call::OpenDirectory(path)) = call else {
             return Err(InvalidPacket::Unexpected(wire::HANDLE));
         };
@@ -186,7 +188,7 @@ fn fits(owed: &Owed, kind: u8) -> bool {
         Owed::Plain(Answer::Attributes) => &[wire::ATTRS],
         Owed::Plain(Answer::Extended) => &[wire::EXTENDED_REPLY],
         // content comes as DATA, which has a way of its own
-        Owed::Read { .. } | Owed::Write(_) | Owed::Close(..) | Owed::Plain(Answer::Status) => &[],
+        Owed::Read { .. } | Owed::Write(_) | Owed::Close(_) | Owed::Plain(Answer::Status) => &[],
     };
     kind == wire::STATUS || expected.contains(&kind)
 }

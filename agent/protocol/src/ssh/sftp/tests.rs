@@ -299,6 +299,13 @@ fn content_belongs_to_its_file() {
     wire.to_client.clear();
     wire.says(&packet(5, &[N(7), S(b"h1"), L(0), N(10)])).unwrap();
     assert_eq!(words(&wire.to_client).0, 7, "closed is closed");
+    // and from the request on, not only from the answer
+    wire.says(&packet(4, &[N(20), S(b"h2")])).unwrap();
+    wire.to_client.clear();
+    wire.says(&packet(6, &[N(21), S(b"h2"), L(0), S(b"late")])).unwrap();
+    assert_eq!(words(&wire.to_client).0, 21);
+    assert_eq!(wire.content.len(), 3);
+    wire.hears(&ok(20)).unwrap();
     // the target may use the name again
     let c = wire.opened(8, b"c", b"h1");
     assert!(c != a && c != b);

@@ -131,6 +131,11 @@ impl Door {
 impl Handler for Door {
     type Error = Error;
 
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        self.progress.greeted();
+        Ok(None)
+    }
+
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Error> {
         Ok(self.bound(user))
     }
@@ -167,8 +172,7 @@ impl Handler for Door {
             // no question: the client shows the text and answers at once
             prompts: (&[] as &[(std::borrow::Cow<'static, str>, bool)]).into(),
         };
-        let answered = response.is_some();
-        drop(response);
+        let answered = response.map(|_| ()).is_some();
         if !answered {
             if let Some(known) = login::bound(&self.caller, &self.house) {
                 return Ok(self.accept(user, known));

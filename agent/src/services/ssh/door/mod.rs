@@ -66,10 +66,15 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     };
     let handle = running.handle();
     let late = async {
-        tokio::time::sleep(times.login_timeout + Duration::from_secs(5)).await;
-        if progress.is_known() {
-            std::future::pending().await
+        tokio::time::sleep(times.startup_timeout).await;
+        if !progress.is_greeted() {
+            return "nobody asked for a login within limits.startup_timeout";
         }
+        tokio::time::sleep(times.login_timeout).await;
+        if progress.is_known() {
+            std::future::pending::<()>().await;
+        }
+        "the login was not confirmed within limits.login_timeout"
     };
     tokio::select! {
         outcome = running => {
@@ -77,13 +82,11 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
                 tracing::debug!(target = target.name, pid, %error, "a client's connection ended");
             }
         }
-        () = late => {
-            tracing::warn!(target = target.name, pid, "a client did not log in within limits.login_timeout");
-            let words = "the login was not confirmed in time".to_owned();
-            let _ = timeout(
-                Duration::from_secs(1),
-                handle.disconnect(russh::Disconnect::ByApplication, words, String::new()),
-            ).await;
+        why = late => {
+            tracing::warn!(target = target.name, pid, why, "a client was let go");
+            let said = handle.disconnect(russh::Disconnect::ByApplication, why.to_owned(), String::new());
+            // whoever does not read does not hear it
+            let _ = timeout(Duration::from_secs(1), said).await;
         }
         () = progress.cut() => {}
     }

@@ -1,5 +1,6 @@
 //! How far a connection has come, for the task that carries it and for the one that waits for its end.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -10,13 +11,29 @@ use crate::services::ssh::relay::Link;
 pub(super) struct Progress {
     /// The place among those who have not logged in; `None` once he has.
     waiting: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Keys were exchanged, and a login was asked for.
+    greeted: AtomicBool,
     link: Mutex<Option<Arc<Link>>>,
     cut: Arc<Notify>,
 }
 
 impl Progress {
     pub(super) fn new(waiting: OwnedSemaphorePermit) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::new(Some(waiting)), link: Mutex::default(), cut: Arc::default() })
+        Arc::new(Self {
+            waiting: Mutex::new(Some(waiting)),
+            greeted: AtomicBool::new(false),
+            link: Mutex::default(),
+            cut: Arc::default(),
+        })
+    }
+
+    /// The client wants to log in.
+    pub(super) fn greeted(&self) {
+        self.greeted.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted.load(Ordering::Acquire)
     }
 
     /// Somebody has logged in.

@@ -92,7 +92,7 @@ impl Link {
         }
         let lines = vec![
             format!("this session {}", presence.now()),
-            format!("somebody of them runs: sluice join {}", self.gated().id()),
+            format!("somebody of them runs: sluice watch {} --moderate", self.gated().id()),
             "Ctrl-C gives up".to_owned(),
         ];
         self.announce(setup, job, &lines).await;
