@@ -11,7 +11,8 @@ use sluice_abi::{Addr, Road, Verdict, tag};
 use crate::{
     context::{AF_INET, AF_INET6, ALLOW, REFUSE, SOCK_DGRAM, SOCK_RAW, addr6, mapped, read},
     event::{self, Wanted},
-    maps::{BINDER, LISTENER, TAGS, handle},
+    connect::netns,
+    maps::{BINDER, HOME, LISTENER, TAGS, handle},
     task,
 };
 
@@ -27,6 +28,9 @@ fn judge(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr) -> i32 {
         return ALLOW;
     }
     if BINDER.get(0).is_some_and(task::is) {
+        let Some(home) = HOME.get_ptr_mut(0) else { return REFUSE };
+        // SAFETY: the map's own cell; the loader alone comes here, one bind after the other.
+        unsafe { home.write_volatile(netns(ctx)) };
         let mut value = tag::LISTENER;
         let sk = read!(ctx, __bindgen_anon_1.sk);
         // SAFETY: map, socket and value are live; the helper copies the value.

@@ -26,7 +26,7 @@ pub static HAS_NETNS_COOKIE: u32 = 1;
 
 /// Cookie of the network namespace of the socket; 0 where the kernel has none.
 #[inline(always)]
-fn netns(ctx: *mut bpf_sock_addr) -> u64 {
+pub(crate) fn netns(ctx: *mut bpf_sock_addr) -> u64 {
     // SAFETY: a reference to a static; the verifier sees the frozen value and skips the dead branch.
     if unsafe { core::ptr::addr_of!(HAS_NETNS_COOKIE).read_volatile() } == 0 {
         return 0;

@@ -78,6 +78,11 @@ pub static BINDER: Array<Proxy, 1> = Array::new();
 #[btf_map]
 pub static LISTENER: Array<Listener, 1> = Array::new();
 
+/// Cookie of the network namespace in which the loader bound the listener: kernels before 5.14 have no other way to
+/// tell it.
+#[btf_map]
+pub static HOME: Array<u64, 1> = Array::new();
+
 /// Of a client's socket: what it asked for.
 #[btf_map]
 pub static WANT: SkStorage<Origin> = SkStorage::new();

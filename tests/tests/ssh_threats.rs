@@ -319,7 +319,8 @@ fn c9_garbage_and_crowds_disturb_nobody() {
         assert!(said.text().contains("still here") && said.took < Duration::from_secs(5), "{}", said.shown());
         let crowded = gate.scene.resident_kb()?;
         assert!(crowded < memory + 100_000, "memory: {memory} KB, then {crowded} KB");
-        second.prompt(&gate.scene.stage)?;
+        let ended = second.prompt(&gate.scene.stage)?;
+        assert!(ended.text.contains("closed 100 of 100"), "{}", ended.text);
         assert_eq!(
             gate.scene.sluice()?.proxies(),
             proxies,

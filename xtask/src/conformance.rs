@@ -23,12 +23,15 @@ enum What {
         /// Only the direct road: whether the cases themselves work on this machine
         #[arg(long)]
         direct: bool,
+        /// All cases under a rule that permits everything, and none under those of the tour
+        #[arg(long)]
+        wide: bool,
     },
 }
 
 /// Optimised binaries, since much is carried; then the harness.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let What::Ssh { only, direct } = &options.what;
+    let What::Ssh { only, direct, wide } = &options.what;
     let workspace = Workspace::here()?;
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Conformance], &workspace)?;
     let binaries = build::binaries(&workspace, true)?;
@@ -39,8 +42,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(only) = only {
         command.args(["--only", only]);
     }
-    if *direct {
-        command.arg("--direct");
+    for (given, option) in [(*direct, "--direct"), (*wide, "--wide")] {
+        if given {
+            command.arg(option);
+        }
     }
     openly("the conformance cases", &mut command)
 }

@@ -18,8 +18,20 @@ const INSTRUMENTATION: &[&str] = &[
 ];
 
 /// The targets, as in tests/fuzz/Cargo.toml.
-pub(crate) const TARGETS: &[&str] =
-    &["startup", "frontend", "backend", "sql", "recording", "config", "messages", "masking", "detect"];
+pub(crate) const TARGETS: &[&str] = &[
+    "startup",
+    "frontend",
+    "backend",
+    "sql",
+    "recording",
+    "config",
+    "messages",
+    "masking",
+    "detect",
+    "command",
+    "sftp",
+    "scp",
+];
 
 /// Runs every target for `seconds`, two at a time; the names of those that failed.
 ///

@@ -1,4 +1,4 @@
-//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | fuzz`. One file a command.
+//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | vm | fuzz`. One file a command.
 
 mod arrows;
 mod bench;
@@ -11,6 +11,7 @@ mod fuzz;
 mod prerequisites;
 mod shell;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Bench(bench::Options),
     /// Whether plain clients notice Sluice: each case directly and through it, compared
     Conformance(conformance::Options),
+    /// A whole host under guard, in virtual machines with the kernels that Debian has
+    Vm(vm::Options),
     /// Runs the fuzz targets of tests/fuzz
     Fuzz(test::FuzzOptions),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Vm(options) => vm::run(&options),
         Command::Fuzz(options) => test::fuzz(&options),
     };
     match outcome {

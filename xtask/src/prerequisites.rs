@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Test,
     World,
     Bench,
+    /// Virtual machines.
+    Machine,
     Conformance,
 }
 
@@ -153,6 +155,15 @@ const ALL: &[Prerequisite] = &[
         Purpose::Conformance,
         "a place for paramiko, asyncssh and ansible",
     ),
+    debian("qemu-system-x86", "qemu-system-x86_64", Purpose::Machine, "machines whose whole host is guarded"),
+    debian("busybox-static", "busybox", Purpose::Machine, "their first program"),
+    debian("cpio", "cpio", Purpose::Machine, "packs it for the kernel"),
+    debian("mmdebstrap", "mmdebstrap", Purpose::Machine, "their root file system"),
+    debian("e2fsprogs", "mke2fs", Purpose::Machine, "makes an image of it"),
+    debian("kmod", "depmod", Purpose::Machine, "finds what their kernels need"),
+    debian("zstd", "zstd", Purpose::Machine, "unpacks modules of newer kernels"),
+    debian("xz-utils", "xz", Purpose::Machine, "unpacks modules of older ones"),
+    debian("binutils", "strip", Purpose::Machine, "keeps what is copied into them small"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 

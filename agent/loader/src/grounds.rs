@@ -10,7 +10,7 @@ use sluice_config::{Config, Service, SshProof};
 
 /// Names of the proxy's own directories under `agent.state_dir`; the directory itself is root's, so that what the
 /// loader keeps there can't be replaced by the proxy.
-const STATE: [&str; 3] = ["ca", "keys", "recordings"];
+const STATE: [&str; 4] = ["ca", "keys", "recordings", "ssh"];
 
 /// The user that the proxy runs as.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -26,6 +26,8 @@ pub(crate) const MAX_PACKET: usize = 64 << 10;
 const MAX_WAITING: usize = 4096;
 /// The descriptor by which the proxy finds its end of the socket.
 const PROXY_END: RawFd = 3;
+/// How long it may take to end after it has closed its socket.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// What is on its way to the proxy.
 struct Packet {
@@ -187,6 +189,18 @@ impl Proxy {
             (_, Some(signal)) => format!("signal {signal}"),
             _ => "no status".to_owned(),
         })
+    }
+
+    /// It has closed its socket: a moment to end by itself, since its last words say why, and then no more.
+    pub(crate) fn leave(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < LAST_WORDS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
     }
 
     /// Ends it now.

@@ -110,6 +110,7 @@ impl Loader {
         // before the bind: a listener is the proxy's own because the bind program has seen it
         guard.listen_at(port).map_err(fault("the guard"))?;
         let listeners = listen(port)?;
+        guard.listened().map_err(fault("the guard"))?;
         let admin = admin(&config)?;
         let (wake, woken) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(fault("pipe"))?;
         let names = wanted(&config);
@@ -461,7 +462,7 @@ impl Loader {
                 Heard::Nothing => return,
                 Heard::Gone => {
                     // it ends, or it has closed its socket and is of no use any more
-                    proxy.kill();
+                    proxy.leave();
                     return;
                 }
                 Heard::Nonsense(what) => {

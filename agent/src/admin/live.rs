@@ -156,8 +156,12 @@ pub(super) fn kill(house: &House, caller: &Caller, asked: &admin::Kill) -> Answe
     house.audit.record_now(&event).map_err(|e| {
         error("unavailable", e.to_string(), "nothing was done; ask the administrator of this host")
     })?;
-    let by =
-        if asked.reason.is_empty() { own.name.clone() } else { format!("{} ({})", own.name, asked.reason) };
+    // it is read in the terminal of the one whose session it was
+    let name_shown: String = own.name.chars().filter(|c| !c.is_control()).collect();
+    let by = match asked.reason.as_str() {
+        "" => name_shown,
+        reason => format!("{name_shown} ({reason})"),
+    };
     match house.gate.end_sessions(&EndReason::Killed(by), |facts, _| facts.session == name) {
         0 => Err(error("not_found", format!("session {id} has ended meanwhile"), "")),
         _ => Ok(Response::Done(admin::Done { message: format!("session {id} is being ended") })),

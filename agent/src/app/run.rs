@@ -150,7 +150,8 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
     }
     let ssh_authority = SshAuthority::open(&state.join("ca")).map_err(|e| chain(&e))?;
     let known_hosts = KnownHosts::open(&state.join("ssh")).map_err(|e| chain(&e))?;
-    let names: Vec<_> = config.targets.iter().filter(|t| t.postgres().is_some()).map(postgres::names).collect();
+    let names: Vec<_> =
+        config.targets.iter().filter(|t| t.postgres().is_some()).map(postgres::names).collect();
     let authority = Authority::open(&state.join("ca"), &names).map_err(|e| chain(&e))?;
     let secret = parts.secrets.get("identity/client_secret");
     let identity = Identity::new(&config.identity, secret).map_err(|e| chain(&e))?;

@@ -4,6 +4,7 @@ mod approvals;
 mod client;
 mod events;
 mod explain;
+mod live;
 mod login;
 mod offline;
 mod replay;
@@ -26,7 +27,7 @@ const SOCKET: &str = "/run/sluice/sluice.sock";
 /// Where the configuration is unless told otherwise.
 const CONFIG: &str = "/etc/sluice/sluice.toml";
 
-/// Reach databases under your own name, see and decide what others ask for, replay what happened.
+/// Reach databases and machines under your own name, see and decide what others ask for, replay what happened.
 #[derive(Parser)]
 #[command(name = "sluice", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
@@ -41,6 +42,7 @@ const EXAMPLES: &str = "Examples:
   sluice approvals                     what waits for somebody else
   sluice approve k3x9ab1 --reason OK   let it run, once
   sluice replay 0199…                  what happened in a session
+  sluice watch 0199… --moderate        be there, so that it may go on
   sluice explain 'delete from orders' --target shop --database shop
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 not logged in, 4 sluiced does not answer.";
@@ -84,6 +86,10 @@ enum Command {
     Sessions(sessions::Sessions),
     /// Show what happened in a session.
     Replay(replay::Replay),
+    /// Look at a session while it runs, or be the moderator that it waits for.
+    Watch(live::Watch),
+    /// End a session: one of yours, or (where policy lets you) anybody's.
+    Kill(live::Kill),
     /// Prove that recordings are whole and unchanged; needs no sluiced.
     Verify(verify::Verify),
     /// What waits for somebody's decision.
@@ -186,6 +192,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Targets => status::targets(client()?, global.json),
         Command::Sessions(command) => sessions::sessions(client()?, command, global.json),
         Command::Replay(command) => replay::replay(client()?, command, global.json),
+        Command::Watch(command) => live::watch(client()?, command, global.json),
+        Command::Kill(command) => live::kill(client()?, command, global.json),
         Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Approvals => approvals::list(client()?, global.json),
         Command::Approve(command) => approvals::decide(client()?, command, true, global.json),

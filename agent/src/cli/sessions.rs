@@ -41,7 +41,7 @@ pub(super) fn sessions(mut client: Client, command: Sessions, json: bool) -> Res
         "TARGET",
         "STARTED",
         "SECONDS",
-        "STATEMENTS",
+        "OPERATIONS",
         "REFUSED",
         "STATE",
         "PROCESS",
@@ -62,7 +62,7 @@ pub(super) fn sessions(mut client: Client, command: Sessions, json: bool) -> Res
             seconds,
             s.operations.to_string(),
             s.refused.to_string(),
-            s.state,
+            if s.moderation.is_empty() { s.state } else { format!("{}, {}", s.state, s.moderation) },
             format!("{} ({pid})", s.exe),
         ]);
     }

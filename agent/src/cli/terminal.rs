@@ -47,9 +47,10 @@ pub(super) fn safe_lines(text: &str) -> String {
     out
 }
 
-fn harmful(c: char) -> bool {
+/// Does something to a terminal, or to the eye.
+pub(super) fn harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// Microseconds since 1970 as `2026-11-24 09:30:00Z`.

@@ -369,3 +369,6 @@ pub(crate) struct Known {
     pub(crate) generation: u64,
     pub(crate) subject: Subject,
 }
+
+#[cfg(test)]
+mod tests;

@@ -341,7 +341,8 @@ impl StreamMask {
     /// The window has ended: what is in it is known.
     fn end_window(&mut self, out: &mut Vec<u8>) {
         self.judge();
-        self.release(self.held.len(), out);
+        out.extend_from_slice(&self.held);
+        self.held.clear();
         self.text.clear();
         self.at.clear();
         self.wraps.clear();

@@ -20,8 +20,7 @@ const KEX: &[kex::Name] = &[
 ];
 const CIPHERS: &[cipher::Name] =
     &[cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
-const MACS: &[mac::Name] =
-    &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM, mac::HMAC_SHA512, mac::HMAC_SHA256];
+const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM, mac::HMAC_SHA512, mac::HMAC_SHA256];
 const COMPRESSION: &[compression::Name] = &[compression::NONE];
 
 /// Host keys, best first. RSA signs by SHA-2 alone.
@@ -54,11 +53,7 @@ pub fn client(known: &[Algorithm], certificates: bool) -> Preferred {
     let mut keys: Vec<Algorithm> = KEYS.iter().filter(is_known).cloned().collect();
     keys.extend(KEYS.iter().filter(|key| !is_known(key)).cloned());
     let certified = if certificates { KEYS } else { &[] };
-    Preferred {
-        key: Cow::Owned(keys),
-        host_key_certificates: Cow::Borrowed(certified),
-        ..server()
-    }
+    Preferred { key: Cow::Owned(keys), host_key_certificates: Cow::Borrowed(certified), ..server() }
 }
 
 fn same_kind(a: &Algorithm, b: &Algorithm) -> bool {

@@ -194,7 +194,9 @@ fn principals(target: &Target, asked: IpAddr) -> Vec<String> {
     for host in &target.hosts {
         match host {
             Host::Name(name) => names.push(name.clone()),
-            Host::Network(net) if net.prefix_len() == net.max_prefix_len() => names.push(net.addr().to_string()),
+            Host::Network(net) if net.prefix_len() == net.max_prefix_len() => {
+                names.push(net.addr().to_string())
+            }
             Host::Network(_) => {}
         }
     }

@@ -86,7 +86,8 @@ impl Flow {
     /// So many bytes of one message have gone on.
     pub fn took(&self, bytes: usize) {
         let gone = bytes + OVERHEAD;
-        let before = self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |q| Some(q.saturating_sub(gone)));
+        let before =
+            self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |q| Some(q.saturating_sub(gone)));
         if before.unwrap_or(0).saturating_sub(gone) <= HIGH {
             self.set_congested(false);
             self.taken.notify_waiters();

@@ -218,10 +218,89 @@ proptest! {
 
 #[test]
 fn the_example_holds_what_its_cases_say() {
-    let example = policy(include_str!("../../../packaging/example/policy/shop.cedar"));
-    let cases = include_str!("../../../packaging/example/policy/cases.toml");
-    let report = run_cases(&example, "cases.toml", cases).unwrap();
-    assert!(report.passed(), "{report}");
+    let sources = [
+        Source { name: "app.cedar", text: include_str!("../../../packaging/example/policy/app.cedar") },
+        Source { name: "shop.cedar", text: include_str!("../../../packaging/example/policy/shop.cedar") },
+    ];
+    let example = Policy::load(&sources).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+    for cases in [
+        include_str!("../../../packaging/example/policy/cases.toml"),
+        include_str!("../../../packaging/example/policy/ssh.toml"),
+    ] {
+        let report = run_cases(&example, "cases", cases).unwrap();
+        assert!(report.passed(), "{report}");
+    }
     assert!(example.timeless());
     policy(include_str!("../../../tests/fixtures/policy/tour.cedar"));
+}
+
+#[test]
+fn a_moderator_is_an_obligation_that_costs_as_much_as_an_approval() {
+    let text = r#"@id("watched") @moderator("leads, security") permit(principal, action == Action::"connect", resource);
+                  @id("noted") @notify("x") permit(principal in Group::"ops", action == Action::"connect", resource);"#;
+    let policy = policy(text);
+    let connect = Ask::new("connect", Resource::new(ResourceKind::Account, ["app", "deploy"]));
+    let obligations =
+        |groups: &[&str]| match policy.may(&policy.subject(&person(groups)), &connect, &around(0)) {
+            Decision::Permit(permit) => permit.obligations,
+            Decision::Refuse(refusal) => panic!("{refusal:?}"),
+        };
+    assert_eq!(obligations(&[]).moderators, ["leads", "security"]);
+    assert!(obligations(&["ops"]).moderators.is_empty());
+    let mut both = obligations(&[]);
+    both.unite(&Obligations { moderators: vec!["a".into(), "leads".into()], ..Obligations::default() });
+    assert_eq!(both.moderators, ["a", "leads", "security"]);
+    for bad in ["", "a,", ","] {
+        let text = format!("@id(\"a\") @moderator(\"{bad}\") permit(principal, action, resource);");
+        assert!(Policy::load(&[Source { name: "x", text: &text }]).is_err(), "{bad}");
+    }
+}
+
+/// A permit on a directory or command holds for all that lies in it, and for nothing beside it.
+#[test]
+fn files_commands_and_forwards_lie_in_each_other() {
+    let policy = policy(
+        r#"@id("dir") permit(principal, action == Action::"file_read", resource in Path::"app/srv/www");
+           @id("root") permit(principal, action == Action::"file_list", resource in Path::"app/");
+           @id("home") permit(principal, action == Action::"file_write", resource in Path::"app/~");
+           @id("name") permit(principal, action == Action::"file_remove", resource is Path) when { resource.path like "/tmp/*" };
+           @id("cmd") permit(principal, action == Action::"exec", resource in Command::"app/git/log");
+           @id("arg") permit(principal, action == Action::"exec", resource is Command)
+           when { resource.program == "ls" && !resource.arguments.contains("-R") };
+           @id("fwd") permit(principal, action == Action::"forward", resource is Forward)
+           when { resource.host == "2001:db8::1" && resource.port < 1024 };"#,
+    );
+    let nobody = policy.subject(&person(&[]));
+    let may = |action, kind, path: &[&str]| {
+        let ask = Ask::new(action, Resource::new(kind, path.iter().copied()));
+        matches!(policy.may(&nobody, &ask, &around(0)), Decision::Permit(_))
+    };
+    use ResourceKind::{Command, Forward, Path};
+    for (action, kind, path, expected) in [
+        ("file_read", Path, &["app", "/srv/www"][..], true),
+        ("file_read", Path, &["app", "/srv/www/a/b"], true),
+        ("file_read", Path, &["app", "/srv/www2"], false),
+        ("file_read", Path, &["app", "/srv"], false),
+        ("file_read", Path, &["other", "/srv/www"], false),
+        ("file_read", Path, &["app", "/srv/www/../x"], false),
+        ("file_list", Path, &["app", "/"], true),
+        ("file_list", Path, &["app", "/a/b"], true),
+        ("file_list", Path, &["app", "~/a"], false),
+        ("file_write", Path, &["app", "~/a"], true),
+        ("file_write", Path, &["app", "/~/a"], false),
+        ("file_remove", Path, &["app", "/tmp/x"], true),
+        ("file_remove", Path, &["app", "/tmp"], false),
+        ("exec", Command, &["app", "git", "log"], true),
+        ("exec", Command, &["app", "git", "log", "-p"], true),
+        ("exec", Command, &["app", "git"], false),
+        ("exec", Command, &["app", "git", "log/x"], false),
+        ("exec", Command, &["app", "git/log"], false),
+        ("exec", Command, &["app", "ls", "-l", "x"], true),
+        ("exec", Command, &["app", "ls", "-l", "-R"], false),
+        ("forward", Forward, &["app", "[2001:db8::1]:443"], true),
+        ("forward", Forward, &["app", "[2001:db8::1]:5432"], false),
+        ("forward", Forward, &["app", "/run/x.sock"], false),
+    ] {
+        assert_eq!(may(action, kind, path), expected, "{action} {path:?}");
+    }
 }

@@ -5,7 +5,7 @@
 mod masking;
 
 use libfuzzer_sys::fuzz_target;
-use masking::{ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, Treatment, hints};
+use masking::{ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, StreamMask, Treatment, hints};
 
 fuzz_target!(|bytes: &[u8]| {
     let key = MaskKey::new(&[1; 32]);
@@ -28,4 +28,18 @@ fuzz_target!(|bytes: &[u8]| {
             .and_then(|()| mask.push(second, &mut out))
             .and_then(|()| mask.finish(&mut out));
     }
+    stream(bytes);
 });
+
+/// However a stream comes in pieces, it is the same, and as long as before.
+fn stream(bytes: &[u8]) {
+    for make in [|| StreamMask::terminal(20), StreamMask::pipe] {
+        let (mut mask, mut whole) = (make(), Vec::new());
+        mask.push(bytes, &mut whole);
+        mask.flush(&mut whole);
+        let (mut mask, mut pieces) = (make(), Vec::new());
+        bytes.chunks(3).for_each(|piece| mask.push(piece, &mut pieces));
+        mask.flush(&mut pieces);
+        assert!(whole == pieces && whole.len() == bytes.len());
+    }
+}

@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
         "[ -n \"$KEY\" ] && puttygen $KEY -O private -o key && key='-i key'\n\
          finger=$(ssh-keyscan -t ed25519 $HOST 2> /dev/null | ssh-keygen -lf - | cut -d' ' -f2)\n\
          head -c 300000 /dev/urandom > in; printf 'put in /tmp/conformance-psftp\\nget /tmp/conformance-psftp back\\nrm /tmp/conformance-psftp\\n' > batch\n\
-         psftp -batch -hostkey $finger $key -b batch $LOGIN > log 2>&1 || cat log; cmp in back && echo same",
+         psftp -batch -hostkey $finger $key -b batch deploy@$HOST > log 2>&1 || cat log; cmp in back && echo same",
     ),
     case("paramiko", "done", "$PYTHON $SCRIPTS/with_paramiko.py $HOST \"$KEY\"").limit(120),
     case("asyncssh", "done", "$PYTHON $SCRIPTS/with_asyncssh.py $HOST \"$KEY\"").limit(120),
@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
         "changed=2 changed=0",
         "export ANSIBLE_HOME=$PWD/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_HOST_KEY_CHECKING=0\n\
          for n in 1 2; do $PYTHON -m ansible playbook -i $HOST, $SCRIPTS/playbook.yml > log$n 2>&1 || cat log$n; done\n\
-         echo $(cat log1 log2 | grep -o 'changed=[0-9]*')",
+         ssh $HOST rm -r /tmp/conformance-ansible; echo $(cat log1 log2 | grep -o 'changed=[0-9]*')",
     )
     .limit(240),
 ];

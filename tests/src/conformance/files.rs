@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
          touch -d '2020-02-03 04:05:06' tree/a/b/2\n\
          printf 'put -pR tree /tmp/conformance-tree\\nget -pR /tmp/conformance-tree back\\n' > batch\n\
          ssh $HOST 'mkdir -p /tmp/conformance-tree'; sftp -b batch $HOST > log 2>&1 || cat log\n\
-         diff -r tree back/tree > /dev/null 2>&1 && diff -r tree back || diff -r tree back/tree && echo same\n\
+         diff -r tree back/tree && echo same; stat -c '%a %Y' back/tree/a/b/2 back/tree/a/b/3 | head -2\n\
          ssh $HOST 'rm -r /tmp/conformance-tree'",
     ),
     case(

@@ -185,14 +185,18 @@ fn launch(directory: &Path, outside: &Path, host_keys: &[&Path]) -> Result<Child
     let file = directory.join("sshd_config");
     fs::write(&file, config)?;
     let log = fs::File::options().create(true).append(true).open(directory.join("log"))?;
-    // A name of its own, so that people see on which host they are.
-    let start = format!("hostname app && exec /usr/sbin/sshd -D -e -f {}", file.display());
+    // A name of its own, so that people see on which host they are, and a /tmp that is not the machine's.
+    let start = format!(
+        "hostname app && mount -t tmpfs tmpfs /tmp && exec /usr/sbin/sshd -D -e -f {}",
+        file.display()
+    );
     within(outside, "nsenter")
         .args([
             &format!("--net=/run/netns/{APP_NAMESPACE}"),
             "--",
             "unshare",
             "--uts",
+            "--mount",
             "--",
             "sh",
             "-c",

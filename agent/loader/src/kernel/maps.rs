@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 13] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -23,6 +23,7 @@ pub(super) const NAMES: [&str; 12] = [
     "FLOWS",
     "TAGS",
     "GUARDED",
+    "HOME",
     "EVENTS",
     "DROPPED",
 ];

@@ -142,14 +142,25 @@ impl Guard {
         self.set_array("BINDER", records::proxy(&binder))
     }
 
-    /// Where connects are taken to, in this process's network namespace.
+    /// Where connects are taken to, in this process's network namespace. What its cookie is a kernel before 5.14 tells to
+    /// programs alone: there nobody is taken anywhere before [`Guard::listened`].
     pub(crate) fn listen_at(&mut self, port: u16) -> Result<(), GuardError> {
         let socket =
             std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| maps::fault("LISTENER", &e))?;
-        let netns = sys::netns_cookie(socket.as_fd()).unwrap_or(0);
-        let addr6 = std::net::Ipv6Addr::LOCALHOST.octets();
-        let listener = Listener { netns, addr4: Ipv4Addr::LOCALHOST.octets(), addr6, port, pad: 0 };
         self.port = port;
+        self.lead(sys::netns_cookie(socket.as_fd()).unwrap_or(0))
+    }
+
+    /// The listeners are bound, and the bind program has seen in which network namespace.
+    pub(crate) fn listened(&mut self) -> Result<(), GuardError> {
+        let seen = self.array::<8>("HOME").map_or(0, u64::from_ne_bytes);
+        self.lead(seen)
+    }
+
+    fn lead(&mut self, netns: u64) -> Result<(), GuardError> {
+        let addr6 = std::net::Ipv6Addr::LOCALHOST.octets();
+        let listener =
+            Listener { netns, addr4: Ipv4Addr::LOCALHOST.octets(), addr6, port: self.port, pad: 0 };
         self.set_array("LISTENER", records::listener(&listener))
     }
 

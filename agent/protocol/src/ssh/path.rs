@@ -40,8 +40,22 @@ impl Start {
         Start(directory.starts_with(b"/").then(|| directory.to_vec()))
     }
 
+    /// A path as a shell is given it: `~` and `~/…` are the account's own.
+    pub fn resolve_written(&self, path: &str) -> Option<String> {
+        match path.strip_prefix('~') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                Start::HOME.resolve(rest.trim_start_matches('/').as_bytes())
+            }
+            _ => self.resolve(path.as_bytes()),
+        }
+    }
+
     /// `path` as policies see it; `None` where only the target could say what it is.
     pub fn resolve(&self, path: &[u8]) -> Option<String> {
+        // a target that reads C strings would see less of it
+        if path.contains(&0) {
+            return None;
+        }
         let mut parts: Vec<&[u8]> = Vec::new();
         let absolute = path.starts_with(b"/") || self.0.is_some();
         let before = match &self.0 {
@@ -86,6 +100,7 @@ mod tests {
             (Start::at(b"/home/deploy"), b"../../etc/passwd", Some("/etc/passwd")),
             (Start::at(b"/home/deploy/"), b"", Some("/home/deploy")),
             (Start::at(b"odd"), b"x", Some("~/x")),
+            (Start::HOME, b"/srv\0/etc", None),
             (Start::HOME, b"/a\\b", Some("/a\\\\b")),
             (Start::HOME, b"/a\xff", Some("/a\\xff")),
             // a directory that is called so, not somebody's own

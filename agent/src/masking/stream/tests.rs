@@ -218,6 +218,18 @@ proptest! {
     }
 
     #[test]
+    fn a_cut_is_where_it_is_however_it_is_split(piece in "[A-Z0-9@./-]{1,40}|\x1b\\[3[0-7]m[A-Z0-9]{1,9}", times in 100usize..900, width in 1usize..5000) {
+        let bytes = format!("{}bob@example.org 4111111111111111\r\n", piece.repeat(times)).into_bytes();
+        let wanted = whole(&mut StreamMask::terminal(80), &bytes);
+        prop_assert_eq!(wanted.len(), bytes.len());
+        let mut mask = StreamMask::terminal(80);
+        let mut out = Vec::new();
+        bytes.chunks(width).for_each(|chunk| mask.push(chunk, &mut out));
+        mask.flush(&mut out);
+        prop_assert_eq!(&out, &wanted);
+    }
+
+    #[test]
     fn an_address_is_found_wherever_it_stands(before in "[ a-z,;]{0,20}", after in "[ ,;:]{0,20}") {
         let text = format!("{before} bob@mail.example.org{after}");
         prop_assert!(!terminal(&text).contains("bob@"));

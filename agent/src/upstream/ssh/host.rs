@@ -22,7 +22,11 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn new(target: &Target, address: SocketAddr, known: Arc<KnownHosts>) -> Result<Self, SshError> {
+    pub(super) fn new(
+        target: &Target,
+        address: SocketAddr,
+        known: Arc<KnownHosts>,
+    ) -> Result<Self, SshError> {
         let ssh = target.ssh().ok_or(SshError::Unconfigured)?;
         let read = |lines: &[String]| {
             let keys = lines.iter().map(|line| PublicKey::from_openssh(line));
@@ -107,7 +111,8 @@ impl Expected {
             return Err("it is no host certificate".to_owned());
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let authorities: Vec<_> = self.authorities.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
+        let authorities: Vec<_> =
+            self.authorities.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
         certificate.validate_at(now, &authorities).map_err(|error| error.to_string())?;
         // one without names would be good for every host
         let is_ours = |name: &String| self.principals.iter().any(|own| own.eq_ignore_ascii_case(name));

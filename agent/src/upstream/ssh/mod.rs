@@ -100,7 +100,8 @@ enum Proof {
 }
 
 fn private_key(secret: &Secret) -> Result<Arc<PrivateKey>, SshError> {
-    let key = PrivateKey::from_openssh(secret.expose()).map_err(|error| SshError::BadKey(error.to_string()))?;
+    let key =
+        PrivateKey::from_openssh(secret.expose()).map_err(|error| SshError::BadKey(error.to_string()))?;
     if key.is_encrypted() {
         return Err(SshError::BadKey("it is locked by a passphrase".to_owned()));
     }

@@ -27,7 +27,11 @@ struct Server(Lets);
 impl server::Handler for Server {
     type Error = russh::Error;
 
-    async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        _: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, russh::Error> {
         let known = self.0.key == offer.public_key.to_openssh().ok();
         Ok(if known || self.0.user_ca.is_some() { Auth::Accept } else { Auth::reject() })
     }
@@ -37,7 +41,11 @@ impl server::Handler for Server {
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
-    async fn auth_openssh_certificate(&mut self, user: &str, shown: &Certificate) -> Result<Auth, russh::Error> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        shown: &Certificate,
+    ) -> Result<Auth, russh::Error> {
         let ca = russh::keys::PublicKey::new(shown.signature_key().clone(), "").to_openssh().ok();
         let named = shown.valid_principals().iter().any(|name| name == user);
         self.0.seen.lock().unwrap().push(shown.key_id().to_owned());
@@ -106,7 +114,8 @@ fn target(host_keys: &[&PrivateKey], host_ca: &[&PrivateKey]) -> Target {
 fn certificate(ca: &PrivateKey, key: &PrivateKey, kind: CertType, name: &str) -> Certificate {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut builder =
-        Builder::new_with_random_nonce(&mut safe_rng(), key.public_key().clone(), now - 60, now + 60).unwrap();
+        Builder::new_with_random_nonce(&mut safe_rng(), key.public_key().clone(), now - 60, now + 60)
+            .unwrap();
     builder.cert_type(kind).unwrap().key_id("x").unwrap().valid_principal(name).unwrap();
     builder.sign(ca).unwrap()
 }
@@ -161,7 +170,9 @@ async fn a_credential_is_taken_or_refused_in_its_own_words() {
     assert_eq!(kind(&app, &place, other, &known).await.0, "credential");
     assert!(matches!(private_key(&Secret::new(b"no key".to_vec())), Err(SshError::BadKey(_))));
     let locked = own.encrypt(&mut safe_rng(), "pass").unwrap();
-    assert!(matches!(private_key(&secret(&locked)), Err(SshError::BadKey(why)) if why.contains("passphrase")));
+    assert!(
+        matches!(private_key(&secret(&locked)), Err(SshError::BadKey(why)) if why.contains("passphrase"))
+    );
 
     let place = serve(&host, None, lets_password()).await;
     assert_eq!(kind(&app, &place, password("s3cret"), &known).await.0, "ok");
@@ -237,7 +248,8 @@ async fn nobody_listens_or_speaks_something_else() {
     let place = Place { address: listener.local_addr().unwrap(), lets: Lets::default() };
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
     assert_eq!(kind(&app, &place, password("x"), &known).await.0, "closed");

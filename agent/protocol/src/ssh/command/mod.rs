@@ -4,9 +4,23 @@
 //! redirections open, and what a server command (scp, rsync, git, sftp) is going to do.
 //!
 //! The grammar is that of `brush-parser`; which shell runs at the target is not known. It must hold that a form on
-//! which shells differ, or that this room does not know, makes the line [`unknown`](CommandLine::unknown), a program's
-//! arguments [`computed`](Program::computed), and is never skipped: a line may come out as more than it is, never as
+//! which shells differ, or that this room does not know, makes the line [`unknown`](CommandLine::unknown), or the program
+//! [so](Program::unknown), and is never skipped: a line may come out as more than it is, never as
 //! less. What the programs themselves do (a script, `make`, an editor's `:!`) is not seen here.
+
+mod lexer;
+mod options;
+mod programs;
+mod removal;
+mod server;
+mod shells;
+mod tables;
+mod variables;
+mod walk;
+mod word;
+
+pub(crate) use server::is_standard;
+use walk::Walk;
 
 /// A longer line is not looked at.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -22,6 +36,8 @@ pub struct CommandLine {
     pub server: Option<Server>,
     /// Something goes on when the line is done: `&`, nohup, setsid, at, systemd-run.
     pub background: bool,
+    /// Everything from the root on is removed: `rm -rf /`, `rm --no-preserve-root`, `cd /; rm -r *`, `find / -delete`.
+    pub removes_root: bool,
     /// Why the line as a whole is not understood.
     pub unknown: Option<String>,
 }
@@ -31,10 +47,11 @@ pub struct CommandLine {
 pub struct Program {
     /// As it was written: `systemctl`, `/opt/x/ls`.
     pub name: String,
-    /// The arguments up to the first that is not known; all of them, where [`Program::computed`] is `None`.
+    /// The arguments up to the first that is not known.
     pub arguments: Vec<String>,
-    /// Why the arguments are not all known (`$X`, a glob, `$(…)`), or the surroundings change what it does (`PATH=…`).
-    pub computed: Option<String>,
+    /// Why it can't be said what it is told to do: an argument is not known before it runs (`$X`, a pattern, `$(…)`),
+    /// or it is given code (`python3 -c`, `sh` on a pipe).
+    pub unknown: Option<String>,
     /// It runs as somebody else: behind sudo, doas, su, runuser, pkexec.
     pub elevated: bool,
 }
@@ -116,6 +133,31 @@ pub struct Git {
 
 /// What the command line does. Never fails: what is not understood says so in [`CommandLine::unknown`].
 pub fn analyse(line: &[u8]) -> CommandLine {
-    let _ = line;
-    CommandLine { unknown: Some("command lines are not understood yet".to_owned()), ..CommandLine::default() }
+    let mut found = CommandLine::default();
+    match std::str::from_utf8(line) {
+        _ if line.len() > MAX_LINE => found.unknown = Some("it is too long".to_owned()),
+        Err(_) => found.unknown = Some("it is not UTF-8".to_owned()),
+        Ok(text) => {
+            let mut walk = Walk::new(&mut found);
+            walk.text(text);
+            if let (true, at_root) = (walk.moved, walk.at_root) {
+                // what changes the directory at the end of a loop counts at its beginning
+                found = CommandLine::default();
+                let mut again = Walk::new(&mut found);
+                (again.moved, again.at_root) = (true, at_root);
+                again.text(text);
+            }
+        }
+    }
+    if found.programs.is_empty() && found.unknown.is_none() {
+        found.unknown = Some("it names no program".to_owned());
+    }
+    found.server = server::of(&found);
+    if found.server.is_none() && found.unknown.is_none() {
+        found.unknown = found.programs.iter().find_map(server::odd).map(str::to_owned);
+    }
+    found
 }
+
+#[cfg(test)]
+mod tests;

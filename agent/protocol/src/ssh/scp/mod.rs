@@ -7,9 +7,12 @@
 //! each with a zero byte, or with a message. Every line that names a file comes out as [`Event::Ask`] and goes on only
 //! through [`Copy::forward`].
 //! It must hold that anything else is an error that ends the channel.
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::command::Scp;
+mod copy;
+mod line;
+
+pub use copy::Copy;
 
 /// One side of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,36 +79,5 @@ pub enum InvalidCopy {
     Unexpected,
 }
 
-/// Both directions of one channel.
-#[derive(Debug)]
-pub struct Copy {
-    asked: Scp,
-}
-
-impl Copy {
-    /// As the command line says.
-    pub fn new(asked: Scp) -> Self {
-        Copy { asked }
-    }
-
-    /// Takes from `input`, which came from `side`, what it can; `None` when more is needed, or the other side has to
-    /// speak first.
-    ///
-    /// # Errors
-    /// The channel has to be closed.
-    pub fn from(&mut self, side: Side, input: &mut BytesMut) -> Result<Option<Event>, InvalidCopy> {
-        let _ = (side, &self.asked);
-        input.first().map_or(Ok(None), |_| Err(InvalidCopy::Unexpected))
-    }
-
-    /// The file is permitted: what to send, and to whom.
-    pub fn forward(&mut self, file: File) -> (Side, Bytes) {
-        (if file.upload { Side::Target } else { Side::Client }, file.line)
-    }
-
-    /// The file is refused: what to send to either side, with words for the person. The copy goes on with the next.
-    pub fn refuse(&mut self, file: File, words: &str) -> Vec<(Side, Bytes)> {
-        let _ = (file, words);
-        Vec::new()
-    }
-}
+#[cfg(test)]
+mod tests;

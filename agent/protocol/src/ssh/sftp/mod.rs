@@ -13,12 +13,29 @@
 //!
 //! The target is asked where relative paths begin before the client hears of its VERSION: until then
 //! [`Filter::from_client`] gives nothing, and has to be called again after [`Filter::from_target`] has given something.
-use bytes::{Bytes, BytesMut};
+//! While [`Filter::waits`] says so, nothing more should be read from the client.
+use bytes::Bytes;
 
-use super::path::Start;
+mod calls;
+mod client;
+mod filter;
+mod target;
+mod wire;
+
+pub use filter::Filter;
 
 /// The longest packet, as in OpenSSH.
 pub const MAX_PACKET: usize = 256 * 1024;
+
+/// So many requests may wait for the target's answer; more have to wait themselves.
+pub const MAX_IN_FLIGHT: usize = 65_536;
+
+/// What may come from the client while it should wait: room for the requests of clients that ask for all of a large
+/// file at once.
+pub const MAX_WAITING: usize = 8 * 1024 * 1024;
+
+/// So many files and directories may be open.
+pub const MAX_OPEN: usize = 4096;
 
 /// A file or directory that is open, for as long as the channel lasts: never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -195,7 +212,7 @@ pub struct Done {
     pub call: Option<Call>,
     /// The file that was opened or closed.
     pub file: Option<FileId>,
-    /// The target's refusal: its code and words.
+    /// The target's refusal: its code and words. At the end of a file also that of a part of its content.
     pub failed: Option<(u32, String)>,
 }
 
@@ -214,52 +231,13 @@ pub enum InvalidPacket {
     /// Another version than 3.
     #[error("SFTP version {0} is not spoken here, version 3 is")]
     Version(u32),
+    /// The client goes on sending while the target owes it [`MAX_IN_FLIGHT`] answers, or has not said its version.
+    #[error("more SFTP requests than anybody can answer")]
+    TooMany,
     /// An answer to no request, or a number used twice.
     #[error("SFTP request number {0} is not in use, or in use already")]
     Number(u32),
 }
 
-/// Both directions of one channel.
-#[derive(Debug, Default)]
-pub struct Filter {
-    start: Start,
-}
-
-impl Filter {
-    /// Before the first byte.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Where relative paths begin.
-    pub fn start(&self) -> &Start {
-        &self.start
-    }
-
-    /// Takes from `input` what it can; `None` when more is needed, or the target has to answer first.
-    ///
-    /// # Errors
-    /// The channel has to be closed.
-    pub fn from_client(&mut self, input: &mut BytesMut) -> Result<Option<FromClient>, InvalidPacket> {
-        input.first().map_or(Ok(None), |_| Err(InvalidPacket::Unexpected(0)))
-    }
-
-    /// Takes from `input` what it can; `None` when more is needed.
-    ///
-    /// # Errors
-    /// The channel has to be closed.
-    pub fn from_target(&mut self, input: &mut BytesMut) -> Result<Option<FromTarget>, InvalidPacket> {
-        input.first().map_or(Ok(None), |_| Err(InvalidPacket::Unexpected(0)))
-    }
-
-    /// The request is permitted: what to send to the target.
-    pub fn forward(&mut self, request: Request) -> Bytes {
-        request.packet
-    }
-
-    /// The request is refused: what to send to the client, with words for the person.
-    pub fn refuse(&mut self, request: Request, words: &str) -> Bytes {
-        let _ = (request, words);
-        Bytes::new()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
 
 use super::fatal::Fatal;
@@ -201,10 +203,8 @@ impl Handler for Door {
         let (flows, client) = (Arc::clone(&self.flows), session.handle());
         match open::open(&self.asked, &self.caller, &known, client, flows, &self.house).await {
             Ok(link) => {
-                let lives = crate::services::caller::Lives {
-                    expires_at: known.login.expires_at,
-                    bound: known.bound,
-                };
+                let lives =
+                    crate::services::caller::Lives { expires_at: known.login.expires_at, bound: known.bound };
                 link.watch(lives, self.progress.cutter());
                 self.progress.open(&link);
                 self.stage = Stage::Open(link);
@@ -406,7 +406,12 @@ impl Handler for Door {
         }
     }
 
-    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Session) -> Result<bool, Error> {
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _: &mut Session,
+    ) -> Result<bool, Error> {
         let Some(link) = self.link() else { return Ok(false) };
         Ok(link.stop_listening(&End::Tcp { host: address.to_owned(), port }).await)
     }

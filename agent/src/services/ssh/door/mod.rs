@@ -50,7 +50,8 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(&stream, 0) else { return };
     let caller = Caller { origin, destination, lineage, target: Arc::clone(&target) };
     let progress = Progress::new(waiting);
-    let door = Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
+    let door =
+        Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
     let times = house.settings.load().config.limits.clone();
     let running = match timeout(times.startup_timeout, run_stream(config, stream, door)).await {
         Ok(Ok(running)) => running,
@@ -66,7 +67,9 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     let handle = running.handle();
     let late = async {
         tokio::time::sleep(times.login_timeout + Duration::from_secs(5)).await;
-        if progress.is_known() { std::future::pending().await }
+        if progress.is_known() {
+            std::future::pending().await
+        }
     };
     tokio::select! {
         outcome = running => {

@@ -26,9 +26,10 @@ pub(super) async fn open(
 ) -> Result<Arc<Link>, Fatal> {
     let account = caller.target.ssh().map(|ssh| ssh.account(asked)).unwrap_or_default().to_owned();
     let opened = opened(asked, &account, caller, known, house);
-    let recording = house.recorder.open(opened).map_err(|error| {
-        Fatal::unrecorded(&error).event(audit::recorder_failed("", &error.to_string()))
-    })?;
+    let recording = house
+        .recorder
+        .open(opened)
+        .map_err(|error| Fatal::unrecorded(&error).event(audit::recorder_failed("", &error.to_string())))?;
     let facts = SessionFacts {
         session: recording.id().to_string(),
         target: Arc::clone(&caller.target),

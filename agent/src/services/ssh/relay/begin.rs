@@ -92,7 +92,8 @@ impl Link {
                 let shape = match &understood.server {
                     Some(Server::Sftp) => Shape::Sftp(Box::new(SftpPipe::new())),
                     Some(Server::Scp(asked)) => Shape::Scp(Box::new(ScpPipe::new(asked.clone()))),
-                    _ => streams,
+                    Some(Server::Rsync(_) | Server::Git(_)) => Shape::Machine,
+                    None => streams,
                 };
                 (place.exec(line, &understood, &Start::default()), shape)
             }
@@ -145,8 +146,9 @@ impl Link {
             return false;
         }
         yes.await;
+        let columns = setup.screen.as_ref().map_or(0, |screen| screen.columns);
         let words = std::mem::take(&mut setup.words);
-        tokio::spawn(carry(Arc::clone(self), job, setup.client, target, words, strict));
+        tokio::spawn(carry(Arc::clone(self), job, setup.client, target, columns, words, strict));
         true
     }
 

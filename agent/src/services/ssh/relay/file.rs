@@ -29,7 +29,11 @@ impl Way<'_> {
             Verdict::Wait(mut held) => {
                 let lines = [
                     format!("{} waits for the approval of {}", operation.understood, held.wanted()),
-                    format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
+                    format!(
+                        "rule {}; somebody else runs: sluice approve {}",
+                        held.rules().join(", "),
+                        held.id()
+                    ),
                 ];
                 link.tape().said(id, "NOTICE", &lines).await;
                 link.flush().await;

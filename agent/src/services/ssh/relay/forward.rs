@@ -48,7 +48,7 @@ impl Link {
                     let client = ClientEnd::new(channel, &link.client_flows);
                     let target = TargetEnd::new(target, &link.target_flows);
                     reply.accept().await;
-                    carry(link, job, client, target, Vec::new(), strict).await;
+                    carry(link, job, client, target, 0, Vec::new(), strict).await;
                 }
                 Err(why) => reply.reject(why).await,
             }
@@ -106,7 +106,11 @@ impl Link {
             Verdict::Wait(mut held) => {
                 let lines = [
                     format!("{} waits for the approval of {}", operation.understood, held.wanted()),
-                    format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
+                    format!(
+                        "rule {}; somebody else runs: sluice approve {}",
+                        held.rules().join(", "),
+                        held.id()
+                    ),
                 ];
                 self.tape().said(id, "NOTICE", &lines).await;
                 self.tell_all(&lines).await;
@@ -171,7 +175,8 @@ impl Link {
         if let Some(target) = named {
             return Some(target.name.clone());
         }
-        let found = timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
+        let found =
+            timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
         found.into_iter().find_map(|address| at(address.ip()))
     }
 
@@ -220,9 +225,9 @@ impl Link {
             return false;
         }
         match end {
-            End::Tcp { host, port } => {
-                timeout(PATIENCE, self.target.cancel_tcpip_forward(host, *port)).await.is_ok_and(|r| r.is_ok())
-            }
+            End::Tcp { host, port } => timeout(PATIENCE, self.target.cancel_tcpip_forward(host, *port))
+                .await
+                .is_ok_and(|r| r.is_ok()),
             End::Socket(path) => {
                 timeout(PATIENCE, self.target.cancel_streamlocal_forward(path)).await.is_ok_and(|r| r.is_ok())
             }
@@ -264,7 +269,7 @@ impl Link {
         let target = TargetEnd::new(channel, &self.target_flows);
         reply.accept().await;
         let job = job(id, self.place().shell(), Instant::now());
-        carry(self, job, client, target, Vec::new(), false).await;
+        carry(self, job, client, target, 0, Vec::new(), false).await;
     }
 
     fn expected(&self, kind: &IncomingKind) -> bool {

@@ -24,7 +24,12 @@ enum Waited {
 
 impl Link {
     /// Waits for whoever has to come, then runs the job and answers the client's request.
-    pub(super) async fn wait_and_run(self: Arc<Self>, mut setup: Setup, job: Job, outcome: Result<Permit, Held>) {
+    pub(super) async fn wait_and_run(
+        self: Arc<Self>,
+        mut setup: Setup,
+        job: Job,
+        outcome: Result<Permit, Held>,
+    ) {
         let permit = match outcome {
             Ok(permit) => permit,
             Err(held) => match self.approved(&mut setup, &job, held).await {
@@ -53,11 +58,7 @@ impl Link {
     async fn approved(&self, setup: &mut Setup, job: &Job, mut held: Held) -> Waited {
         let lines = vec![
             format!("{} waits for the approval of {}", job.operation.understood, held.wanted()),
-            format!(
-                "rule {}; somebody else runs: sluice approve {}",
-                held.rules().join(", "),
-                held.id()
-            ),
+            format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
             "Ctrl-C gives up".to_owned(),
         ];
         self.announce(setup, job, &lines).await;

@@ -89,7 +89,13 @@ impl Link {
     }
 
     /// An operation is over.
-    pub(super) async fn completed(&self, operation: u64, tag: String, failed: bool, started: std::time::Instant) {
+    pub(super) async fn completed(
+        &self,
+        operation: u64,
+        tag: String,
+        failed: bool,
+        started: std::time::Instant,
+    ) {
         let completed = record::Completed {
             operation,
             tag,

@@ -15,6 +15,7 @@ mod say;
 mod scp;
 mod setup;
 mod sftp;
+mod shown;
 
 pub(super) use self::begin::{Begun, Program};
 pub(super) use self::forward::End;

@@ -1,6 +1,6 @@
 //! A channel on its way, in both directions, until the target or the client ends it.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::say;
 use super::scp::ScpPipe;
 use super::setup::{ClientEnd, Inbox, TargetEnd};
 use super::sftp::SftpPipe;
+use super::shown::{Shown, due};
 use crate::gate::Presence;
 use crate::recorder::{Released, SessionRecording};
 
@@ -28,6 +29,8 @@ pub(super) enum Shape {
     Screen,
     /// Standard streams, kept up to the limits.
     Command,
+    /// The same of programs that talk to each other (rsync, git): a mask would break what they say.
+    Machine,
     /// SFTP: every request is judged.
     Sftp(Box<SftpPipe>),
     /// scp: every file is judged.
@@ -51,8 +54,8 @@ pub(super) struct Way<'l> {
     pub(super) strict: bool,
     pub(super) client: super::record::ClientWriter,
     presence: Option<Presence>,
-    /// Something failed on our side: the channel ends with a status of ours.
-    pub(super) broken: AtomicBool,
+    /// The terminal's width.
+    columns: AtomicU32,
 }
 
 impl Way<'_> {
@@ -89,18 +92,19 @@ impl Way<'_> {
     }
 
     fn unrecorded(&self, why: &str) -> bool {
-        self.broken.store(true, Ordering::Release);
         self.link.end(format!("it can't be recorded: {why}"));
         false
     }
 }
 
-/// Carries a channel to its end. `words`: what was refused before it ran.
+/// Carries a channel to its end. `columns`: of its terminal, else 0. `words`: what was refused before it ran.
+#[expect(clippy::too_many_arguments, reason = "one call, and each is of its own kind")]
 pub(super) async fn carry(
     link: Arc<Link>,
     job: Job,
     client: ClientEnd,
     target: TargetEnd,
+    columns: u32,
     words: Vec<String>,
     strict: bool,
 ) {
@@ -113,7 +117,7 @@ pub(super) async fn carry(
         strict,
         client: write.clone(),
         presence: link.presence(),
-        broken: AtomicBool::new(false),
+        columns: AtomicU32::new(columns),
     };
     if !words.is_empty() {
         link.tape().said(job.id, "ERROR", &words).await;
@@ -201,6 +205,7 @@ pub(super) async fn control(
                 rows: row_height,
                 term: String::new(),
             };
+            way.columns.store(col_width, Ordering::Release);
             way.link.tape().note(|recording| recording.terminal(terminal)).await;
             target.window_change(col_width, row_height, pix_width, pix_height).await.is_ok()
         }
@@ -212,31 +217,53 @@ pub(super) async fn control(
 
 /// From the target to the client, until the target closes its end.
 async fn down(way: &Way<'_>, shape: &Shape, mut inbox: Inbox) -> Ended {
-    let (id, terminal) = (way.id, matches!(shape, Shape::Screen));
     let mut ended = Ended::default();
-    while let Some(message) = inbox.next().await {
-        let (data, stderr) = match message {
-            ChannelMsg::Data { data } => (data, false),
-            ChannelMsg::ExtendedData { data, ext: STDERR } => (data, true),
-            ChannelMsg::ExtendedData { data, .. } => {
-                inbox.flow.took(data.len());
+    let mut streams = [false, true].map(|stderr| Shown::new(shape, &way.columns, stderr));
+    loop {
+        let held_until = streams.iter().filter_map(Shown::deadline).min();
+        let message = tokio::select! {
+            biased;
+            message = inbox.next() => message,
+            () = due(held_until) => {
+                if !flush(way, shape, &mut streams).await {
+                    return client_gone();
+                }
                 continue;
             }
-            ChannelMsg::Close => break,
+        };
+        let (data, stream) = match message {
+            Some(ChannelMsg::Data { data }) => (data, streams.first_mut()),
+            Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => (data, streams.last_mut()),
+            Some(ChannelMsg::ExtendedData { data, .. }) => (data, None),
+            Some(ChannelMsg::WindowAdjusted { .. }) => continue,
             other => {
-                status(way, other, &mut ended).await;
+                // nothing that was held back comes behind the end
+                if !flush(way, shape, &mut streams).await {
+                    return client_gone();
+                }
+                match other {
+                    None | Some(ChannelMsg::Close) => break,
+                    Some(other) => status(way, other, &mut ended).await,
+                }
                 continue;
             }
         };
-        let note = |recording: &mut SessionRecording| match (terminal, stderr) {
-            (true, _) => recording.screen(id, &data),
-            (false, true) => recording.stderr(id, &data),
-            (false, false) => recording.stream(id, &data, false),
+        let length = data.len();
+        let passed = match stream {
+            Some(stream) => {
+                let shown = stream.push(data);
+                if stream.found_binary() {
+                    let lines = ["the output is no text: it passes unmasked".to_owned()];
+                    way.link.tape().said(way.id, "NOTICE", &lines).await;
+                }
+                show(way, shape, &shown, stream.stderr).await
+            }
+            // a client would not know what to do with it
+            None => true,
         };
-        let passed = way.to_client(&data, stderr, note).await;
-        inbox.flow.took(data.len());
+        inbox.flow.took(length);
         if !passed {
-            return Ended { tag: "the client has gone".to_owned(), failed: true };
+            return client_gone();
         }
     }
     if ended.tag.is_empty() {
@@ -244,6 +271,35 @@ async fn down(way: &Way<'_>, shape: &Shape, mut inbox: Inbox) -> Ended {
         ended = Ended { tag: "closed without a status".to_owned(), failed: !matches!(shape, Shape::Forward) };
     }
     ended
+}
+
+fn client_gone() -> Ended {
+    Ended { tag: "the client has gone".to_owned(), failed: true }
+}
+
+/// Shows what the masks hold back. `false`: nobody is there to see it.
+async fn flush(way: &Way<'_>, shape: &Shape, streams: &mut [Shown<'_>]) -> bool {
+    for stream in streams {
+        let shown = stream.flush();
+        if !show(way, shape, &shown, stream.stderr).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// What may be seen goes into the recording, and then to the client.
+async fn show(way: &Way<'_>, shape: &Shape, shown: &Bytes, stderr: bool) -> bool {
+    if shown.is_empty() {
+        return true;
+    }
+    let (id, terminal) = (way.id, matches!(shape, Shape::Screen));
+    let note = |recording: &mut SessionRecording| match (terminal, stderr) {
+        (true, _) => recording.screen(id, shown),
+        (false, true) => recording.stderr(id, shown),
+        (false, false) => recording.stream(id, shown, false),
+    };
+    way.to_client(shown, stderr, note).await
 }
 
 /// How a program ended, and what else a target says beside its output.

@@ -52,8 +52,7 @@ impl Tape {
         let mut recording = self.recording.lock().await;
         let recording = recording.as_mut().ok_or("the session has ended")?;
         note(recording);
-        let recorded =
-            if strict { recording.commit_strict(out).await } else { recording.commit(out) };
+        let recorded = if strict { recording.commit_strict(out).await } else { recording.commit(out) };
         recorded.map_err(|error| words(&error))
     }
 

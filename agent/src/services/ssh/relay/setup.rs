@@ -124,7 +124,10 @@ impl TargetEnd {
 
 impl Setup {
     /// For a person who is only to be told why there is nothing.
-    pub(in crate::services::ssh) fn without_target(channel: Channel<server::Msg>, flows: &Arc<Flows>) -> Self {
+    pub(in crate::services::ssh) fn without_target(
+        channel: Channel<server::Msg>,
+        flows: &Arc<Flows>,
+    ) -> Self {
         Self { client: ClientEnd::new(channel, flows), target: None, screen: None, words: Vec::new() }
     }
 
@@ -199,7 +202,8 @@ impl Link {
         let operation = self.place().env(name.as_bytes(), value.as_bytes());
         // clients send theirs unasked: a refusal is no news
         let id = self.tape().operation();
-        let (Ok(_permit), Some(target)) = (self.judge_now(id, &operation).await, setup.target.as_mut()) else {
+        let (Ok(_permit), Some(target)) = (self.judge_now(id, &operation).await, setup.target.as_mut())
+        else {
             return false;
         };
         let sent = target.write.set_env(true, name, value).await;
@@ -237,7 +241,11 @@ impl Link {
     }
 
     /// The terminal has another size before anything runs in it.
-    pub(in crate::services::ssh) async fn resize(&self, setup: &mut Setup, [columns, rows, width, height]: [u32; 4]) {
+    pub(in crate::services::ssh) async fn resize(
+        &self,
+        setup: &mut Setup,
+        [columns, rows, width, height]: [u32; 4],
+    ) {
         let (Some(screen), Some(target)) = (&mut setup.screen, &setup.target) else { return };
         (screen.columns, screen.rows) = (columns, rows);
         let _ = target.write.window_change(columns, rows, width, height).await;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use russh::{ChannelMsg, ChannelWriteHalf, client};
 use sluice_api::record;
-use sluice_protocol::ssh::sftp::{Call, Done, FileId, Filter, FromClient, FromTarget, Path, Payload, Request};
+use sluice_protocol::ssh::sftp::{
+    Call, Done, FileId, Filter, FromClient, FromTarget, Path, Payload, Request,
+};
 
 use super::content::Content;
 use super::file::FileVerdict;
@@ -136,7 +138,13 @@ impl SftpPipe {
             }
             ChannelMsg::Eof => up.eof().await.map_err(|_| Over::Gone),
             ChannelMsg::Close => Err(Over::Gone),
-            other => if control(way, other, up).await { Ok(()) } else { Err(Over::Gone) },
+            other => {
+                if control(way, other, up).await {
+                    Ok(())
+                } else {
+                    Err(Over::Gone)
+                }
+            }
         }
     }
 
@@ -167,7 +175,8 @@ impl SftpPipe {
             }
             FileVerdict::No(words) => {
                 let (action, path, to) = described(request.call());
-                let file = record::File { failed: true, message: words.clone(), ..file(way, action, path, to) };
+                let file =
+                    record::File { failed: true, message: words.clone(), ..file(way, action, path, to) };
                 way.note_file(file).await;
                 self.answers.push(self.filter.refuse(request, &words));
             }

@@ -1,69 +1,48 @@
-//! `sluice replay`: what happened in a session, as its person saw it.
+//! A recording as lines of text: what was asked for, the verdicts, what came back, each with its time.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use clap::Args;
-use sluice_api::admin::{self, request::Request, response::Response};
 use sluice_api::record::entry::Entry;
 use sluice_api::record::{self, Column};
 
-use super::client::{Client, odd};
-use super::terminal::{BAD, DIM, GOOD, HEAD, WARN, print, safe, safe_lines, time};
-use super::{Failure, person, print_json_line};
+use super::emulator::{Emulator, sane};
+use crate::cli::person;
+use crate::cli::terminal::{BAD, DIM, GOOD, HEAD, WARN, safe, safe_lines, time};
 use crate::recorder::Rows;
 
-/// Shows statements, verdicts, approvals and results with their times. Results are shown as they were shown to the
-/// person: masked.
-#[derive(Args)]
-pub(super) struct Replay {
-    /// The session, as `sluice sessions` shows it.
-    id: String,
-    /// Only entries whose text has this in it (statements, tags, errors).
-    #[arg(long, value_name = "TEXT")]
-    search: Option<String>,
-    /// At most so many rows of each result; 0: all that were kept.
-    #[arg(long, default_value_t = 20, value_name = "ROWS")]
-    rows: usize,
-}
-
-pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<(), Failure> {
-    client.send(Request::Replay(admin::Replay { id: command.id }))?;
-    let mut screen = Screen { rows: command.rows, ..Screen::default() };
-    while let Some(answer) = client.next()? {
-        let Response::Frame(frame) = answer else { return Err(odd()) };
-        let Some(entry) = frame.entry else { continue };
-        if json {
-            print_json_line(&entry)?;
-            continue;
-        }
-        let Some(what) = &entry.entry else { continue };
-        let text = screen.show(entry.time_us, what);
-        let wanted = command.search.as_ref().is_none_or(|part| text.contains(part.as_str()));
-        if wanted && !text.is_empty() {
-            print(&text)?;
-        }
-    }
-    Ok(())
-}
-
+/// Entries in, text out.
 #[derive(Default)]
-struct Screen {
+pub(in crate::cli) struct Text {
     rows: usize,
     began_us: i64,
     columns: HashMap<u64, Vec<Column>>,
     shown: HashMap<u64, usize>,
+    kinds: HashMap<u64, String>,
+    /// Terminals of one line: what leaves them is a line of the session's.
+    terminals: HashMap<u64, Emulator>,
+    /// Their unfinished lines as they were said.
+    said: HashMap<u64, String>,
 }
 
-impl Screen {
-    fn show(&mut self, at_us: i64, entry: &Entry) -> String {
+impl Text {
+    /// With at most so many rows of each result; 0: all.
+    pub(in crate::cli) fn new(rows: usize) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
+    /// The text of one entry; empty where there is nothing to say.
+    pub(in crate::cli) fn show(&mut self, at_us: i64, entry: &Entry) -> String {
         let since = self.since(at_us);
         match entry {
             Entry::Opened(opened) => {
                 self.began_us = at_us;
                 opened_text(at_us, opened)
             }
-            Entry::Operation(operation) => operation_text(&since, operation),
+            Entry::Operation(operation) => {
+                self.kinds.insert(operation.id, operation.kind.clone());
+                operation_text(&since, operation)
+            }
             Entry::Approval(approval) => {
                 let by = approval
                     .by
@@ -87,19 +66,34 @@ impl Screen {
                 format!("{since}     {DIM}{head}{DIM:#}\n")
             }
             Entry::Data(data) => self.data_text(&since, data),
-            Entry::Completed(completed) => completed_text(&since, completed),
+            Entry::Completed(completed) => {
+                let rest =
+                    self.terminals.remove(&completed.operation).map(Emulator::rest).unwrap_or_default();
+                screen_text(&since, rest) + &completed_text(&since, completed)
+            }
             Entry::Message(message) => {
                 format!("{since}     {}: {}\n", safe(&message.severity), safe_lines(&message.text))
             }
-            Entry::Terminal(terminal) => terminal_text(&since, terminal),
+            Entry::Terminal(terminal) => {
+                let (columns, _) = sane(terminal.columns, terminal.rows);
+                if let Some(known) = self.terminals.get_mut(&terminal.operation) {
+                    known.resize((columns, 1));
+                } else if let Some(new) = Emulator::new((columns, 1)) {
+                    self.terminals.insert(terminal.operation, new);
+                }
+                terminal_text(&since, terminal)
+            }
             Entry::File(file) => file_text(&since, file),
             Entry::Moderation(moderation) => moderation_text(&since, moderation),
-            Entry::Closed(closed) => format!(
-                "{since} {HEAD}closed{HEAD:#}: {} ({} operations, {} bytes to the client)\n",
-                safe(&closed.reason),
-                closed.operations,
-                closed.bytes_to_client
-            ),
+            Entry::Closed(closed) => {
+                self.unfinished(&since)
+                    + &format!(
+                        "{since} {HEAD}closed{HEAD:#}: {} ({} operations, {} bytes to the client)\n",
+                        safe(&closed.reason),
+                        closed.operations,
+                        closed.bytes_to_client
+                    )
+            }
             Entry::Gap(gap) => {
                 format!(
                     "{since} {BAD}gap{BAD:#}: {} ({} bytes lost)\n",
@@ -116,11 +110,52 @@ impl Screen {
         format!("{DIM}+{:>9}.{:03}{DIM:#}", us / 1_000_000, us / 1000 % 1000)
     }
 
+    /// Lines of live terminals that are not finished, for a time when nothing comes: a prompt, and what stands behind it.
+    pub(in crate::cli) fn now(&mut self) -> String {
+        let mut out = String::new();
+        for (operation, terminal) in &self.terminals {
+            let line = terminal.unfinished();
+            let said = self.said.entry(*operation).or_default();
+            if *said != line {
+                if !line.is_empty() {
+                    let _ = writeln!(out, "{DIM}{:>14}{DIM:#}     {}", "…", safe(&line));
+                }
+                *said = line;
+            }
+        }
+        out
+    }
+
+    /// What terminals show that nobody has closed.
+    fn unfinished(&mut self, since: &str) -> String {
+        let mut open: Vec<_> = self.terminals.drain().collect();
+        open.sort_unstable_by_key(|(operation, _)| *operation);
+        open.into_iter().map(|(_, terminal)| screen_text(since, terminal.rest())).collect()
+    }
+
     fn data_text(&mut self, since: &str, data: &record::Data) -> String {
+        if !data.screen.is_empty() {
+            let terminal = self.terminals.entry(data.operation);
+            let left = match terminal {
+                std::collections::hash_map::Entry::Occupied(known) => known.into_mut().feed(&data.screen),
+                std::collections::hash_map::Entry::Vacant(place) => match Emulator::new((80, 1)) {
+                    Some(new) => place.insert(new).feed(&data.screen),
+                    None => Vec::new(),
+                },
+            };
+            return screen_text(since, left);
+        }
         if !data.stream.is_empty() {
             let way = if data.upstream { "to the target" } else { "to the client" };
+            let kind = self.kinds.get(&data.operation).map_or("", String::as_str);
+            let what = match kind {
+                "" | "statement" | "copy-in" => "COPY",
+                _ if data.stderr => "standard error",
+                _ if data.upstream => "input",
+                _ => "output",
+            };
             let text = String::from_utf8_lossy(&data.stream);
-            let mut out = format!("{since}     {DIM}COPY {way}, {} bytes{DIM:#}\n", data.stream.len());
+            let mut out = format!("{since}     {DIM}{what} {way}, {} bytes{DIM:#}\n", data.stream.len());
             for line in text.lines().take(if self.rows == 0 { usize::MAX } else { self.rows }) {
                 let _ = writeln!(out, "{since}     {}", safe(line));
             }
@@ -210,6 +245,13 @@ fn operation_text(since: &str, operation: &record::Operation) -> String {
     out
 }
 
+fn screen_text(since: &str, lines: Vec<String>) -> String {
+    lines.iter().fold(String::new(), |mut out, line| {
+        let _ = writeln!(out, "{since}     {}", safe(line));
+        out
+    })
+}
+
 fn terminal_text(since: &str, terminal: &record::Terminal) -> String {
     let term = if terminal.term.is_empty() { String::new() } else { format!(" ({})", safe(&terminal.term)) };
     format!("{since}     {DIM}terminal {} × {}{term}{DIM:#}\n", terminal.columns, terminal.rows)
@@ -245,6 +287,9 @@ fn completed_text(since: &str, completed: &record::Completed) -> String {
         let _ = write!(out, " ({})", safe(&completed.sqlstate));
     }
     let _ = write!(out, " {DIM}{} rows, {} ms{DIM:#}", completed.rows, completed.duration_us / 1000);
+    if completed.bytes_typed > 0 {
+        let _ = write!(out, " {DIM}({} bytes typed, not kept){DIM:#}", completed.bytes_typed);
+    }
     if completed.rows_digested > 0 || completed.bytes_digested > 0 {
         let _ = write!(
             out,
@@ -260,11 +305,13 @@ fn completed_text(since: &str, completed: &record::Completed) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::emulator::tests::HOSTILE;
     use super::*;
+    use crate::cli::terminal::harmful;
 
     #[test]
     fn a_recording_can_not_attack_the_terminal() {
-        let mut screen = Screen::default();
+        let mut text_of = Text::default();
         let evil = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}";
         let operation = record::Operation { text: evil.into(), verdict: evil.into(), ..Default::default() };
         let mut row = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 4];
@@ -272,11 +319,50 @@ mod tests {
         row[3] = u8::try_from(row.len()).unwrap();
         let data = record::Data { rows: row, ..Default::default() };
         for entry in [Entry::Operation(operation), Entry::Data(data)] {
-            let text = screen.show(1, &entry);
+            let text = text_of.show(1, &entry);
             // our own colours aside, which anstream takes away where there is no terminal
             let plain = anstream::adapter::strip_str(&text).to_string();
             assert!(!plain.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{7}']), "{plain:?}");
             assert!(plain.contains("1b"), "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_line_is_said_once() {
+        let mut text = Text::default();
+        let mut feed = |screen: &[u8]| {
+            let data = record::Data { operation: 1, screen: screen.to_vec(), ..Default::default() };
+            let lines = text.show(1, &Entry::Data(data)) + &text.now() + &text.now();
+            anstream::adapter::strip_str(&lines).to_string()
+        };
+        assert!(feed(b"deploy@app:~$ ").ends_with("     deploy@app:~$ \n"));
+        let typed = feed(b"ls\x1b]0;x\x07");
+        assert!(typed.ends_with("     deploy@app:~$ ls\n") && typed.lines().count() == 1, "{typed:?}");
+        assert!(feed(b"\r\n").ends_with("     deploy@app:~$ ls\n"));
+    }
+
+    #[test]
+    fn a_terminal_is_lines_and_attacks_nobody() {
+        let mut text = Text::default();
+        let mut shown = String::new();
+        let terminal = record::Terminal { operation: 1, columns: 80, rows: 24, term: "xterm".into() };
+        let mut entries = vec![Entry::Terminal(terminal)];
+        for piece in
+            ["$ ", "l", "s\r\n", "file\x1b[31m1\x1b[0m\r\n"].iter().chain(HOSTILE).chain(&["\x1bc$ exit"])
+        {
+            let screen = piece.as_bytes().to_vec();
+            entries.push(Entry::Data(record::Data { operation: 1, screen, ..Default::default() }));
+        }
+        let completed =
+            record::Completed { operation: 1, tag: "exit 0".into(), bytes_typed: 7, ..Default::default() };
+        entries.push(Entry::Completed(completed));
+        for entry in &entries {
+            shown.push_str(&anstream::adapter::strip_str(&text.show(1, entry)).to_string());
+        }
+        assert!(!shown.replace('\n', "").contains(harmful), "{shown:?}");
+        assert_eq!(text.now(), "", "it is closed");
+        for line in ["     $ ls\n", "     file1\n", "     $ exit\n", "(7 bytes typed, not kept)"] {
+            assert!(shown.contains(line), "{line:?} in {shown}");
         }
     }
 }
