@@ -45,11 +45,10 @@ pub(in super::super) fn cn(text: &[u8]) -> bool {
         && check == text.last()
 }
 
-/// Date, a digit of century and sex, modulus 11; who was registered from October 2020 on has a random number.
+/// Date, a digit of century and sex. Who was registered from October 2020 on has no checksum any more.
 pub(in super::super) fn kr(text: &[u8]) -> bool {
     let d = Digits::of(text);
-    let sum = weighted(d.slice(), &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5]);
-    d.dated(2) && d.at(6) != 0 && (11 - sum % 11) % 10 == d.last()
+    d.dated(2) && d.at(6) != 0
 }
 
 /// Two digits over the first nine and the first ten.
