@@ -5,9 +5,7 @@
 mod masking;
 
 use libfuzzer_sys::fuzz_target;
-use masking::{
-    ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, StreamMask, Treatment, hints,
-};
+use masking::{ColumnPlan, CopyFormat, CopyMask, MaskKey, MaskKind, RowMask, StreamMask, Treatment, hints};
 
 fuzz_target!(|bytes: &[u8]| {
     let key = MaskKey::new(&[1; 32]);

@@ -24,6 +24,7 @@ mod network;
 mod pairs;
 mod payment;
 mod secrets;
+mod vocabulary;
 
 pub use context::hints;
 pub use families::Families;

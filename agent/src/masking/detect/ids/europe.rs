@@ -1,67 +1,10 @@
-//! The checks of national ids, one function an id. Each takes the letters and digits of a form that already has the
-//! right shape; what an id is made of is said by the authority that issues it.
+//! Countries of Europe.
 
-use super::checksum::{luhn, mod_11_10, month_day, value, verhoeff, weighted};
-
-/// The digits as numbers; letters are left out.
-struct Digits {
-    all: [u8; 20],
-    len: usize,
-}
-
-impl Digits {
-    fn of(text: &[u8]) -> Self {
-        let mut digits = Digits { all: [0; 20], len: 0 };
-        for byte in text.iter().filter(|b| b.is_ascii_digit()) {
-            if let Some(place) = digits.all.get_mut(digits.len) {
-                *place = byte - b'0';
-                digits.len += 1;
-            }
-        }
-        digits
-    }
-
-    fn slice(&self) -> &[u8] {
-        self.all.get(..self.len).unwrap_or_default()
-    }
-
-    /// The number that the digits from one place to another write.
-    fn number(&self, from: usize, to: usize) -> u64 {
-        value(self.slice().get(from..to).unwrap_or_default())
-    }
-
-    fn at(&self, place: usize) -> u32 {
-        self.slice().get(place).copied().map_or(0, u32::from)
-    }
-
-    fn last(&self) -> u32 {
-        self.slice().last().copied().map_or(0, u32::from)
-    }
-
-    /// `… YY MM DD` with the month at this place.
-    fn dated(&self, month: usize) -> bool {
-        month_day(self.number(month, month + 2), self.number(month + 2, month + 4))
-    }
-
-    fn all_equal(&self) -> bool {
-        self.slice().windows(2).all(|w| matches!(w, [a, b] if a == b))
-    }
-}
-
-fn letter(text: &[u8], place: usize) -> u8 {
-    text.get(place).copied().unwrap_or(0)
-}
-
-/// Social Security Administration: no area 000, 666; 9xx only as the revenue service's ITIN; no group 00, serial 0000.
-pub(super) fn us(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let (area, group, serial) = (d.number(0, 3), d.number(3, 5), d.number(5, 9));
-    let itin = area >= 900 && matches!(group, 50..=65 | 70..=88 | 90..=92 | 94..=99);
-    (itin || !matches!(area, 0 | 666 | 900..)) && group != 0 && serial != 0 && !d.all_equal()
-}
+use super::super::checksum::{luhn, mod_11_10, month_day, weighted};
+use super::{Digits, letter};
 
 /// HMRC's manual NIM39110: prefixes that are never given, suffix A to D.
-pub(super) fn gb_nino(text: &[u8]) -> bool {
+pub(in super::super) fn gb_nino(text: &[u8]) -> bool {
     let (a, b) = (letter(text, 0), letter(text, 1));
     let given = !b"DFIQUV".contains(&a) && !b"DFIQUVO".contains(&b);
     let never = [b"BG", b"GB", b"KN", b"NK", b"NT", b"TN", b"ZZ"].iter().any(|pair| **pair == [a, b]);
@@ -69,14 +12,14 @@ pub(super) fn gb_nino(text: &[u8]) -> bool {
 }
 
 /// NHS Data Dictionary: modulus 11.
-pub(super) fn gb_nhs(text: &[u8]) -> bool {
+pub(in super::super) fn gb_nhs(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let check = 11 - weighted(d.slice(), &[10, 9, 8, 7, 6, 5, 4, 3, 2]) % 11;
     check != 10 && check % 11 == d.last() && !d.all_equal()
 }
 
 /// § 139b AO: one digit of the first ten comes twice or three times; ISO 7064 MOD 11,10.
-pub(super) fn de(text: &[u8]) -> bool {
+pub(in super::super) fn de(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let mut counts = [0_u8; 10];
     for digit in d.slice().iter().take(10) {
@@ -89,7 +32,7 @@ pub(super) fn de(text: &[u8]) -> bool {
 }
 
 /// INSEE: sex, year, month, department, commune, order; key 97. Corsica's 2A and 2B count as 19 and 18.
-pub(super) fn fr(text: &[u8]) -> bool {
+pub(in super::super) fn fr(text: &[u8]) -> bool {
     let mut number = 0_u64;
     for (i, byte) in text.iter().take(13).enumerate() {
         match byte {
@@ -106,7 +49,7 @@ pub(super) fn fr(text: &[u8]) -> bool {
 }
 
 /// Ministerio del Interior: the letter is the number modulo 23; X, Y, Z of foreigners count as 0, 1, 2.
-pub(super) fn es(text: &[u8]) -> bool {
+pub(in super::super) fn es(text: &[u8]) -> bool {
     let first = match letter(text, 0) {
         b'X' => 0,
         b'Y' => 1,
@@ -120,7 +63,7 @@ pub(super) fn es(text: &[u8]) -> bool {
 }
 
 /// Decreto ministeriale 23 December 1976: a month's letter, a day (women + 40), and a letter over all.
-pub(super) fn it(text: &[u8]) -> bool {
+pub(in super::super) fn it(text: &[u8]) -> bool {
     const ODD: [u32; 26] =
         [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
     let sum: u32 = text
@@ -139,7 +82,7 @@ pub(super) fn it(text: &[u8]) -> bool {
 }
 
 /// Elfproef, the last digit taken off.
-pub(super) fn nl(text: &[u8]) -> bool {
+pub(in super::super) fn nl(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let sum = weighted(d.slice(), &[9, 8, 7, 6, 5, 4, 3, 2]);
     !d.all_equal() && sum >= d.last() && (sum - d.last()).is_multiple_of(11)
@@ -147,7 +90,7 @@ pub(super) fn nl(text: &[u8]) -> bool {
 
 /// 97 less the first nine digits modulo 97, with a 2 in front for who was born from 2000 on. The months of those
 /// whose sex is not known are 20 or 40 later.
-pub(super) fn be(text: &[u8]) -> bool {
+pub(in super::super) fn be(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let (number, check) = (d.number(0, 9), d.number(9, 11));
     let month = d.number(2, 4) % 20;
@@ -157,14 +100,14 @@ pub(super) fn be(text: &[u8]) -> bool {
 }
 
 /// Ustawa o ewidencji ludności: weights 1, 3, 7, 9; the century is in the month.
-pub(super) fn pl(text: &[u8]) -> bool {
+pub(in super::super) fn pl(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let sum = weighted(d.slice(), &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3]);
     month_day(d.number(2, 4) % 20, d.number(4, 6)) && (10 - sum % 10) % 10 == d.last()
 }
 
 /// Skatteverket: date and Luhn over the last ten digits; coordination numbers add 60 to the day.
-pub(super) fn se(text: &[u8]) -> bool {
+pub(in super::super) fn se(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let Some(ten) = d.len.checked_sub(10) else { return false };
     let day = d.number(ten + 4, ten + 6);
@@ -174,7 +117,7 @@ pub(super) fn se(text: &[u8]) -> bool {
 }
 
 /// DVV: a date, a sign of the century, an individual number, a character by modulo 31.
-pub(super) fn fi(text: &[u8]) -> bool {
+pub(in super::super) fn fi(text: &[u8]) -> bool {
     let d = Digits::of(text.get(..6).unwrap_or_default());
     // the sign is a letter or the dash that is no part of this text
     let (century, rest) = match text.len() {
@@ -191,77 +134,28 @@ pub(super) fn fi(text: &[u8]) -> bool {
 }
 
 /// Autoridade Tributária: modulus 11, and the first digits of natural persons and companies.
-pub(super) fn pt(text: &[u8]) -> bool {
+pub(in super::super) fn pt(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let rest = weighted(d.slice(), &[9, 8, 7, 6, 5, 4, 3, 2]) % 11;
     let check = if rest < 2 { 0 } else { 11 - rest };
     matches!(d.at(0), 1..=3 | 5 | 6 | 8 | 9) && check == d.last()
 }
 
-/// Receita Federal: two digits by modulus 11.
-pub(super) fn br(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let digit = |sum: u32| if sum % 11 < 2 { 0 } else { 11 - sum % 11 };
-    !d.all_equal()
-        && digit(weighted(d.slice(), &[10, 9, 8, 7, 6, 5, 4, 3, 2])) == d.at(9)
-        && digit(weighted(d.slice(), &[11, 10, 9, 8, 7, 6, 5, 4, 3, 2])) == d.at(10)
-}
-
-/// UIDAI: first digit 2 to 9, Verhoeff.
-pub(super) fn aadhaar(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    d.at(0) >= 2 && !d.all_equal() && verhoeff(d.slice())
-}
-
-/// Income Tax Department: the fourth letter is the holder's kind.
-pub(super) fn pan(text: &[u8]) -> bool {
-    b"ABCFGHJLPT".contains(&letter(text, 3))
-}
-
-/// GB 11643: province, date, ISO 7064 MOD 11-2.
-pub(super) fn cn(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let sum = weighted(
-        d.slice().get(..17).unwrap_or_default(),
-        &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2],
-    );
-    let check = usize::try_from(sum % 11).ok().and_then(|i| b"10X98765432".get(i));
-    matches!(d.number(0, 2), 11..=15 | 21..=23 | 31..=37 | 41..=46 | 50..=54 | 61..=65 | 71 | 81 | 82)
-        && matches!(d.number(6, 8), 19 | 20)
-        && d.dated(10)
-        && check == text.last()
-}
-
-/// Date, a digit of century and sex, modulus 11; who was registered from October 2020 on has a random number.
-pub(super) fn kr(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let sum = weighted(d.slice(), &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5]);
-    d.dated(2) && d.at(6) != 0 && (11 - sum % 11) % 10 == d.last()
-}
-
-/// Two digits over the first nine and the first ten.
-pub(super) fn tr(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let sum = |places: &[usize]| places.iter().map(|p| d.at(*p)).sum::<u32>();
-    let (odd, even) = (sum(&[0, 2, 4, 6, 8]), sum(&[1, 3, 5, 7]));
-    d.at(0) != 0 && (odd * 7 + 100 - even) % 10 == d.at(9) && (odd + even + d.at(9)) % 10 == d.at(10)
-}
-
 /// ZAS: 756 and the check digit of EAN-13.
-pub(super) fn ch(text: &[u8]) -> bool {
+pub(in super::super) fn ch(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let sum = weighted(d.slice(), &[1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3]);
     d.number(0, 3) == 756 && (10 - sum % 10) % 10 == d.last()
 }
 
 /// CPR-kontoret: a date; the old check digit is not kept any more.
-pub(super) fn dk(text: &[u8]) -> bool {
+pub(in super::super) fn dk(text: &[u8]) -> bool {
     let d = Digits::of(text);
     month_day(d.number(2, 4), d.number(0, 2))
 }
 
 /// Skatteetaten: two digits by modulus 11; D numbers add 40 to the day.
-pub(super) fn no(text: &[u8]) -> bool {
+pub(in super::super) fn no(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let day = d.number(0, 2);
     let day = if day > 40 { day - 40 } else { day };
@@ -271,7 +165,7 @@ pub(super) fn no(text: &[u8]) -> bool {
 }
 
 /// Czech and Slovak: divisible by 11; women's months are 50 later, a full day's 20. Until 1953 without a check digit.
-pub(super) fn cz(text: &[u8]) -> bool {
+pub(in super::super) fn cz(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let month = d.number(2, 4) % 50;
     let month = if month > 20 { month - 20 } else { month };
@@ -280,26 +174,26 @@ pub(super) fn cz(text: &[u8]) -> bool {
 }
 
 /// Legea 105/1996: sex and century, date, county, modulus 11.
-pub(super) fn ro(text: &[u8]) -> bool {
+pub(in super::super) fn ro(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let rest = weighted(d.slice(), &[2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9]) % 11;
     d.at(0) != 0 && d.dated(3) && (if rest == 10 { 1 } else { rest }) == d.last()
 }
 
 /// ГРАО: the century is in the month, modulus 11.
-pub(super) fn bg(text: &[u8]) -> bool {
+pub(in super::super) fn bg(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let rest = weighted(d.slice(), &[2, 4, 8, 5, 10, 9, 7, 3, 6]) % 11 % 10;
     month_day(d.number(2, 4) % 20, d.number(4, 6)) && rest == d.last()
 }
 
 /// Zakon o OIB: ISO 7064 MOD 11,10.
-pub(super) fn hr(text: &[u8]) -> bool {
+pub(in super::super) fn hr(text: &[u8]) -> bool {
     mod_11_10(Digits::of(text).slice())
 }
 
 /// Estonia and Lithuania: sex and century, date, modulus 11 in two passes.
-pub(super) fn ee(text: &[u8]) -> bool {
+pub(in super::super) fn ee(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let first = weighted(d.slice(), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 1]) % 11;
     let second = weighted(d.slice(), &[3, 4, 5, 6, 7, 8, 9, 1, 2, 3]) % 11 % 10;
@@ -307,59 +201,14 @@ pub(super) fn ee(text: &[u8]) -> bool {
 }
 
 /// ASVG: the fourth digit is the check; the date is behind it.
-pub(super) fn at(text: &[u8]) -> bool {
+pub(in super::super) fn at(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let sum = weighted(d.slice(), &[3, 7, 9, 0, 5, 8, 4, 2, 1, 6]) % 11;
     d.at(0) != 0 && matches!(d.number(6, 8), 1..=15) && matches!(d.number(4, 6), 1..=31) && sum == d.at(3)
 }
 
-/// Service Canada: Luhn; no number begins with 8.
-pub(super) fn ca(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    !matches!(d.at(0), 0 | 8) && luhn(d.slice())
-}
-
-/// Australian Taxation Office: modulus 11.
-pub(super) fn au(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    !d.all_equal() && weighted(d.slice(), &[1, 4, 3, 7, 5, 8, 6, 9, 10]).is_multiple_of(11)
-}
-
-/// Date, sequence, citizenship, Luhn.
-pub(super) fn za(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    d.dated(2) && d.at(10) <= 2 && luhn(d.slice())
-}
-
-/// RENAPO: date, sex, and a digit over the alphabet with Ñ.
-pub(super) fn mx(text: &[u8]) -> bool {
-    let position = |b: u8| match b {
-        b'0'..=b'9' => u32::from(b - b'0'),
-        b'A'..=b'N' => u32::from(b - b'A') + 10,
-        _ => u32::from(b.saturating_sub(b'A')) + 11,
-    };
-    let sum: u32 = text.iter().take(17).zip((2..=18).rev()).map(|(b, w)| position(*b) * w).sum();
-    let d = Digits::of(text);
-    d.dated(2) && matches!(letter(text, 10), b'H' | b'M' | b'X') && (10 - sum % 10) % 10 == d.last()
-}
-
-/// ICA: weights 2, 7, 6, 5, 4, 3, 2 and a letter by series.
-pub(super) fn sg(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let sum = weighted(d.slice(), &[2, 7, 6, 5, 4, 3, 2]);
-    let (add, letters): (u32, &[u8; 11]) = match letter(text, 0) {
-        b'S' => (0, b"JZIHGFEDCBA"),
-        b'T' => (4, b"JZIHGFEDCBA"),
-        b'F' => (0, b"XWUTRQPNMLK"),
-        b'G' => (4, b"XWUTRQPNMLK"),
-        b'M' => (3, b"KLJNPQRTUWX"),
-        _ => return false,
-    };
-    usize::try_from((sum + add) % 11).ok().and_then(|i| letters.get(i)) == Some(&letter(text, 8))
-}
-
 /// Department of Social Protection: modulus 23, the second letter counting nine times.
-pub(super) fn ie(text: &[u8]) -> bool {
+pub(in super::super) fn ie(text: &[u8]) -> bool {
     let d = Digits::of(text);
     let second = match letter(text, 8) {
         0 | b'W' => 0,
@@ -368,32 +217,4 @@ pub(super) fn ie(text: &[u8]) -> bool {
     };
     let sum = weighted(d.slice(), &[8, 7, 6, 5, 4, 3, 2]) + second * 9;
     usize::try_from(sum % 23).ok().and_then(|i| b"WABCDEFGHIJKLMNOPQRSTUV".get(i)) == Some(&letter(text, 7))
-}
-
-/// Registro Civil: modulus 11 from the right, K for ten.
-pub(super) fn cl(text: &[u8]) -> bool {
-    let Some((check, number)) = text.split_last() else { return false };
-    let sum: u32 = number
-        .iter()
-        .rev()
-        .zip([2, 3, 4, 5, 6, 7, 2, 3])
-        .map(|(b, w)| u32::from(b.wrapping_sub(b'0')) * w)
-        .sum();
-    match 11 - sum % 11 {
-        11 => *check == b'0',
-        10 => *check == b'K',
-        n => u32::from(check.wrapping_sub(b'0')) == n,
-    }
-}
-
-/// AFIP: a kind, the document's number, modulus 11.
-pub(super) fn ar(text: &[u8]) -> bool {
-    let d = Digits::of(text);
-    let check = (11 - weighted(d.slice(), &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11) % 11;
-    matches!(d.number(0, 2), 20 | 23 | 24 | 27 | 30 | 33 | 34) && check == d.last()
-}
-
-/// Population registry: Luhn from the left, over nine digits the same as from the right.
-pub(super) fn il(text: &[u8]) -> bool {
-    luhn(Digits::of(text).slice())
 }
