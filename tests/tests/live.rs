@@ -1,7 +1,5 @@
 //! Sessions while they run: who may watch them, who may end them, and that nobody's word but the policy's counts.
 
-#![expect(clippy::expect_used, reason = "tests may fail this way")]
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
