@@ -9,9 +9,9 @@ use aya_ebpf::{
 use sluice_abi::{Addr, Road, Verdict, tag};
 
 use crate::{
+    connect::netns,
     context::{AF_INET, AF_INET6, ALLOW, REFUSE, SOCK_DGRAM, SOCK_RAW, addr6, mapped, read},
     event::{self, Wanted},
-    connect::netns,
     maps::{BINDER, HOME, LISTENER, TAGS, handle},
     task,
 };

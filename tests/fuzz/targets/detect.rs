@@ -15,7 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
     if std::str::from_utf8(value).is_ok() {
         assert!(std::str::from_utf8(&shown).is_ok());
     }
-    let plain = ColumnPlan { treatment: Treatment::Detect, type_oid: 25, binary: false, hints: Families::NONE };
+    let plain =
+        ColumnPlan { treatment: Treatment::Detect, type_oid: 25, binary: false, hints: Families::NONE };
     let mask = RowMask::new(vec![plain; 2], &MaskKey::new(&[1; 32]));
     let mut row = 2_u16.to_be_bytes().to_vec();
     for value in [name, value] {
