@@ -45,6 +45,8 @@ pub fn skeleton(text: &str, out: &mut Vec<u8>) -> bool {
                 Some(end) => end,
                 None => return false,
             },
+            // `..` is a token of its own, and what stands behind it is no fraction
+            b'.' if next == b'.' => return false,
             b'-' if next == b'-' => return false,
             b'/' if next == b'*' => return false,
             // a parameter keeps its number; anything else behind a dollar is a quote
