@@ -82,7 +82,9 @@ fn in_band(tour: &mut Tour) -> Result<()> {
 fn remote(tour: &Tour, terminal: &mut Terminal, command: &str) -> Result<String> {
     terminal.type_line(command)?;
     terminal.find("the server's prompt", |screen| {
-        (screen.matches(PROMPT).count() > 0 && screen.ends_with(PROMPT)).then_some(())
+        // behind the command: the prompt of the line before may come as late as its echo
+        let (_, behind) = screen.rsplit_once(command)?;
+        behind.ends_with(PROMPT).then_some(())
     })?;
     Ok(terminal.show(&tour.stage))
 }

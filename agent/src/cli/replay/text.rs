@@ -206,6 +206,8 @@ fn opened_text(at_us: i64, opened: &record::Opened) -> String {
     let pid = process.map(|p| p.pid).unwrap_or_default();
     let user = process.map(|p| p.user.as_str()).unwrap_or_default();
     let subject = opened.principal.as_ref().map(|p| p.subject.as_str()).unwrap_or_default();
+    let place = ["database", "account"].iter().find_map(|name| opened.attributes.get(*name));
+    let place = place.map_or("", String::as_str);
     format!(
         "{HEAD}{}{HEAD:#} at {}, session {}\n  subject {} by {}, process {} (pid {pid}, user {}) to {}/{} at {} port {}\n",
         safe(&person(opened.principal.as_ref())),
@@ -216,7 +218,7 @@ fn opened_text(at_us: i64, opened: &record::Opened) -> String {
         safe(exe),
         safe(user),
         safe(&opened.target),
-        safe(opened.attributes.get("database").map_or("", String::as_str)),
+        safe(place),
         safe(&opened.address),
         opened.port
     )
@@ -228,7 +230,12 @@ fn operation_text(since: &str, operation: &record::Operation) -> String {
         "hold" => WARN,
         _ => BAD,
     };
-    let mut out = format!("{since} {HEAD}{}{HEAD:#}\n", safe_lines(&operation.text));
+    // statements speak for themselves; what else there is says what it is
+    let kind = match operation.kind.as_str() {
+        "" | "statement" => String::new(),
+        kind => format!("{DIM}{}{DIM:#} ", safe(kind)),
+    };
+    let mut out = format!("{since} {kind}{HEAD}{}{HEAD:#}\n", safe_lines(&operation.text));
     for (i, parameter) in operation.parameters.iter().enumerate() {
         let _ = writeln!(out, "{since}     ${} = {}", i + 1, safe(parameter));
     }

@@ -157,7 +157,7 @@ impl Link {
         match self.tape().pass(|_| {}, crate::recorder::Released::own(&[]), false).await {
             Ok(_) => true,
             Err(why) => {
-                self.end(format!("it can't be recorded: {why}"));
+                self.unrecorded(&why);
                 false
             }
         }

@@ -57,7 +57,7 @@ impl Link {
 
     async fn approved(&self, setup: &mut Setup, job: &Job, mut held: Held) -> Waited {
         let lines = vec![
-            format!("{} waits for the approval of {}", job.operation.understood, held.wanted()),
+            format!("waiting for the approval of {}: {}", held.wanted(), job.operation.understood),
             format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
             "Ctrl-C gives up".to_owned(),
         ];

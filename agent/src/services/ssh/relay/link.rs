@@ -140,6 +140,15 @@ impl Link {
         });
     }
 
+    /// Nobody goes on unrecorded. `why` is the administrator's to know; the person hears whom to ask.
+    pub(super) fn unrecorded(&self, why: &str) {
+        tracing::error!(session = self.gated().id(), why, "a session can't be recorded, and ends");
+        self.end(
+            "Sluice can't put on record what happens here, so nothing happens. Ask the administrator of this host \
+             whether its disk is full",
+        );
+    }
+
     /// Waits until it is to end. Cancel safe.
     pub(super) async fn ending(&self) -> String {
         let mut ending = self.ending.subscribe();

@@ -92,7 +92,7 @@ impl Way<'_> {
     }
 
     fn unrecorded(&self, why: &str) -> bool {
-        self.link.end(format!("it can't be recorded: {why}"));
+        self.link.unrecorded(why);
         false
     }
 }
