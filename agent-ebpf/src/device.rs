@@ -3,17 +3,12 @@
 //! The frame itself is read. What its sender says of it (`skb->protocol`) is no proof: a packet socket may say anything.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{
-        bpf_get_socket_cookie, bpf_get_socket_uid, bpf_skb_cgroup_id, bpf_skb_under_cgroup,
-    },
-    macros::classifier,
-    programs::TcContext,
+    bindings::__sk_buff, helpers::generated::bpf_skb_under_cgroup, macros::classifier, programs::TcContext,
 };
-use sluice_abi::{Road, Verdict};
+use sluice_abi::Road;
 
 use crate::{
-    event::{self, Wanted},
+    egress::tell,
     maps::{GUARDED, handle},
     packet::{ETH_P_IP, ETH_P_IPV6, Packet, goes_to, load, parse4, parse6, ports, tagged},
     protected,
@@ -72,23 +67,8 @@ fn forbidden(skb: *mut __sk_buff, packet: Option<Packet>) -> bool {
     if tagged(skb) || !guarded(skb) {
         return false;
     }
-    tell(skb, &packet, port);
+    tell(skb, &packet, port, Road::Device);
     true
-}
-
-/// The packet's record. The current task may be any (softirq), so the socket's word stands alone.
-#[inline(always)]
-fn tell(skb: *mut __sk_buff, packet: &Packet, port_be: u16) {
-    // SAFETY: the context of this program, in all three.
-    let (uid, cookie, cgroup) =
-        unsafe { (bpf_get_socket_uid(skb), bpf_get_socket_cookie(skb.cast()), bpf_skb_cgroup_id(skb)) };
-    let wanted = Wanted { family: packet.family, addr: &packet.to, port_be, cookie, netns: 0 };
-    // SAFETY: `tell` gives room for a record, and the first line fills it.
-    event::tell(Road::Device, Verdict::Dropped, |to| unsafe {
-        event::place(to, wanted);
-        (*to).uid = uid;
-        (*to).cgroup = cgroup;
-    });
 }
 
 /// Every packet that leaves by a device.
