@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use russh::ChannelMsg;
+use bytes::{Bytes, BytesMut};
+use russh::{ChannelMsg, ChannelWriteHalf, client};
 use sluice_api::record;
 use tokio::time::timeout;
 
@@ -91,6 +91,23 @@ impl Way<'_> {
         }
     }
 
+    /// Sends what has come together in both directions, on record. `false`: nothing goes any more.
+    pub(super) async fn both(
+        &self,
+        to_client: &mut BytesMut,
+        to_target: &mut BytesMut,
+        up: &ChannelWriteHalf<client::Msg>,
+    ) -> bool {
+        if !to_client.is_empty() && !self.to_client(&to_client.split().freeze(), false, |_| {}).await {
+            return false;
+        }
+        if to_target.is_empty() {
+            return true;
+        }
+        let bytes = to_target.split().freeze();
+        self.to_target(&bytes, |_| {}).await && up.data_bytes(bytes).await.is_ok()
+    }
+
     fn unrecorded(&self, why: &str) -> bool {
         self.link.unrecorded(why);
         false
@@ -140,7 +157,7 @@ pub(super) async fn plain(
     shape: &Shape,
     from_client: Inbox,
     from_target: Inbox,
-    target: &russh::ChannelWriteHalf<russh::client::Msg>,
+    target: &ChannelWriteHalf<client::Msg>,
 ) -> Ended {
     let up = up(way, shape, from_client, target);
     let down = down(way, shape, from_target);
@@ -160,12 +177,7 @@ pub(super) fn gone() -> Ended {
 }
 
 /// From the client to the target, until the client closes its end.
-async fn up(
-    way: &Way<'_>,
-    shape: &Shape,
-    mut inbox: Inbox,
-    target: &russh::ChannelWriteHalf<russh::client::Msg>,
-) {
+async fn up(way: &Way<'_>, shape: &Shape, mut inbox: Inbox, target: &ChannelWriteHalf<client::Msg>) {
     let (id, terminal) = (way.id, matches!(shape, Shape::Screen));
     while let Some(message) = inbox.next().await {
         let sent = match message {
@@ -194,7 +206,7 @@ async fn up(
 pub(super) async fn control(
     way: &Way<'_>,
     message: ChannelMsg,
-    target: &russh::ChannelWriteHalf<russh::client::Msg>,
+    target: &ChannelWriteHalf<client::Msg>,
 ) -> bool {
     match message {
         ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {

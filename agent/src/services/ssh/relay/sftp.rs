@@ -241,19 +241,10 @@ impl SftpPipe {
                 self.to_client.extend_from_slice(&answer);
             }
         }
-        if !self.to_client.is_empty() {
-            let bytes = self.to_client.split().freeze();
-            if !way.to_client(&bytes, false, |_| {}).await {
-                return Err(Over::Gone);
-            }
+        match way.both(&mut self.to_client, &mut self.to_target, up).await {
+            true => Ok(()),
+            false => Err(Over::Gone),
         }
-        if !self.to_target.is_empty() {
-            let bytes = self.to_target.split().freeze();
-            if !way.to_target(&bytes, |_| {}).await || up.data_bytes(bytes).await.is_err() {
-                return Err(Over::Gone);
-            }
-        }
-        Ok(())
     }
 
     /// What became of a request goes into the recording.
