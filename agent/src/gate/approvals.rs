@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sluice_api::admin;
-use sluice_policy::{ApprovalRule, Principal};
+use sluice_policy::{ApprovalRule, Ask, Principal};
 use tokio::sync::watch;
 
+use super::grants::Grants;
 use crate::identity::Verified;
 
 /// A request waits no longer than this.
@@ -42,6 +43,8 @@ pub struct Request {
     pub parameters: Vec<String>,
     /// Names of the rules that demand the approval.
     pub rules: Vec<String>,
+    /// What of it somebody has to agree to.
+    pub asks: Vec<Ask>,
     /// Who must agree; all of them.
     pub approvals: Vec<ApprovalRule>,
     /// SHA-256 over text, parameters, identity, target, database, role and search path, in hex.
@@ -106,6 +109,11 @@ pub enum DecideError {
         /// The groups that may.
         groups: String,
     },
+    /// For a time, of what has to be looked at each time.
+    #[error(
+        "request `{0}` can't be granted for a time: what is not understood has to be looked at each time"
+    )]
+    NotForATime(String),
     /// The same person a second time.
     #[error("you have approved request `{0}` before; another person must")]
     Twice(String),
@@ -114,6 +122,8 @@ pub enum DecideError {
 struct Pending {
     request: Request,
     by: Vec<Principal>,
+    /// For how long all who have agreed so far want it to hold; `None`: for this once.
+    lasts: Option<Duration>,
     reason: String,
     requested_us: i64,
     expires_us: i64,
@@ -125,6 +135,7 @@ struct Pending {
 #[derive(Default)]
 pub struct Approvals {
     requests: Mutex<Requests>,
+    grants: Grants,
 }
 
 #[derive(Default)]
@@ -176,6 +187,7 @@ impl Approvals {
             Pending {
                 request,
                 by: Vec::new(),
+                lasts: None,
                 reason: String::new(),
                 requested_us: now,
                 expires_us,
@@ -186,7 +198,13 @@ impl Approvals {
         Ok(Waiting { id, state: watcher, approvals: Arc::clone(self), expires_us })
     }
 
-    /// Takes a person's decision on a request.
+    /// Approvals that hold for some time.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Takes a person's decision on a request. With `lasts`, what is agreed to holds for so long, and not only this
+    /// once; where several agree, for the shortest time that all of them said.
     ///
     /// # Errors
     /// [`DecideError`]; nothing has changed then.
@@ -195,15 +213,24 @@ impl Approvals {
         id: &str,
         by: &Verified<Principal>,
         approve: bool,
+        lasts: Option<Duration>,
         reason: &str,
     ) -> Result<admin::Approval, DecideError> {
         let mut requests = self.requests.lock();
         let pending = requests.by_id.get_mut(id).ok_or_else(|| DecideError::Unknown(id.to_owned()))?;
         entitled(id, pending, by)?;
+        if approve && lasts.is_some() && !Grants::can_hold(&pending.request) {
+            return Err(DecideError::NotForATime(id.to_owned()));
+        }
         pending.reason = reason.to_owned();
         if approve {
+            let first = pending.by.is_empty();
             pending.by.push(by.to_owned_principal());
+            pending.lasts = if first { lasts } else { pending.lasts.zip(lasts).map(|(a, b)| a.min(b)) };
             if satisfied(&pending.request.approvals, &pending.by) {
+                if let Some(lasts) = pending.lasts {
+                    self.grants.add(id, &pending.request, &pending.by, lasts);
+                }
                 pending.decided_by = Some(by.to_owned_principal());
                 pending.state.send_replace(State::Approved);
             }
@@ -328,7 +355,7 @@ fn entitled(id: &str, pending: &Pending, by: &Verified<Principal>) -> Result<(),
 
 /// Each rule has as many different people of its group as it names. One person in two of the groups counts for
 /// both rules, but once in each.
-fn satisfied(rules: &[ApprovalRule], by: &[Principal]) -> bool {
+pub(super) fn satisfied(rules: &[ApprovalRule], by: &[Principal]) -> bool {
     rules.iter().all(|rule| {
         let people = by.iter().filter(|p| p.groups.contains(&rule.group)).count();
         u32::try_from(people).unwrap_or(u32::MAX) >= rule.count
@@ -358,7 +385,9 @@ fn message(id: &str, pending: &Pending) -> admin::Approval {
         state: state.name().to_owned(),
         session: request.session.clone(),
         digest: request.digest.clone(),
-        reason: if pending.reason.is_empty() { request.reason.clone() } else { pending.reason.clone() },
+        reason: request.reason.clone(),
+        decision_reason: pending.reason.clone(),
+        lasts_s: pending.lasts.map(|lasts| lasts.as_secs()).unwrap_or_default(),
     }
 }
 

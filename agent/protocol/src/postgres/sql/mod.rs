@@ -16,6 +16,7 @@ mod cache;
 mod catalogue;
 mod limits;
 mod path;
+mod reason;
 mod skeleton;
 mod statement;
 
@@ -27,6 +28,7 @@ pub use catalogue::{
 };
 pub use limits::{MAX_NESTING, MAX_TEXT};
 pub use path::SearchPath;
+pub use reason::reason;
 pub use skeleton::skeleton;
 pub use statement::{
     Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting, Statement,
