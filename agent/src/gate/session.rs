@@ -10,7 +10,7 @@ use sluice_policy::{
     Resource, ResourceKind,
 };
 
-use super::approvals::{Request, State, Waiting};
+use super::approvals::{Request, Shown, State, Waiting};
 use super::grants::needing;
 use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
@@ -445,6 +445,11 @@ impl Held {
     /// The rules that demand the approval.
     pub fn rules(&self) -> &[String] {
         &self.permission.rules
+    }
+
+    /// Where what it would do can be put, for whoever decides.
+    pub fn shown(&self) -> Shown {
+        self.waiting.shown()
     }
 
     /// Why it is asked for, where the person said so.

@@ -17,6 +17,7 @@ use super::known::limited_by;
 use super::machine::{Granted, Holding, Machine, Pause};
 use crate::gate::{Outcome, Permit, Reasons};
 use crate::services::postgres::catalogue::MAX_AGE;
+use crate::services::postgres::preview::Questions;
 
 /// A recorded text or parameter is cut at this many bytes.
 const MAX_RECORDED: usize = 1 << 20;
@@ -146,7 +147,10 @@ impl<R: Tape> Machine<R> {
                         let number = self.operation();
                         self.record(number, wish, statement, "hold", waiting.rules(), "", waiting.reason());
                         self.announce(number, &operation, &waiting);
-                        held.push(Holding { index, operation: number, held: waiting });
+                        let questions = plain
+                            .then(|| Questions::of(&wish.text, statement, &wish.parameters, &self.path))
+                            .flatten();
+                        held.push(Holding { index, operation: number, questions, held: waiting });
                         continue;
                     }
                     Outcome::Refuse(refusal) => {
