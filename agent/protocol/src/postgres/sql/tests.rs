@@ -117,11 +117,16 @@ fn what_statements_ask_for() {
         ),
         ("delete from orders where id = 7", "delete orders"),
         ("delete from orders", "delete orders"),
-        ("with d as (delete from orders returning *) select count(*) from d", "delete orders"),
+        ("with d as (delete from orders returning *) select count(*) from d", "delete orders|select orders"),
         ("explain analyze delete from orders", "delete orders"),
         ("explain delete from orders", "select orders"),
         ("insert into orders (id) values (1)", "insert orders"),
-        ("update orders set total = 1 where id = 3 returning *", "update orders"),
+        ("update orders set total = 1 where id = 3 returning *", "select orders|update orders"),
+        ("insert into orders (id) values (1) returning id", "insert orders"),
+        (
+            "insert into orders (id) values (1) on conflict (id) do update set total = 2 returning total",
+            "insert orders|select orders|update orders",
+        ),
         (
             "insert into orders (id, total) select id, email from customers",
             "insert orders|select customers|unmask email",
