@@ -135,6 +135,7 @@ fn catalogue() -> Catalogue {
             name: (*name).into(),
             type_oid: 25,
             generated: false,
+            words: String::new(),
         }));
     }
     let mut owner = Owner::default();
