@@ -1,7 +1,7 @@
 //! What russh asks about a client: who it is, and what it wants to open.
 //!
-//! Requests are answered within their callback, in the order in which they came: russh remembers of one request a channel
-//! whether it wants an answer. Only what has to wait for somebody else is answered later.
+//! Requests are answered within their callback, in the order in which they came (RFC 4254, section 5.4): russh remembers
+//! of one request a channel whether it wants an answer, and refuses by itself what it does not know.
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -106,9 +106,10 @@ impl Door {
             _ => return session.channel_failure(id),
         };
         match link.begin(setup, program).await {
-            Begun::Runs | Begun::Refused => session.channel_success(id),
+            // a request that waits is taken, and the channel says so: an answer that came later could be lost or come
+            // behind that to a later request, since russh remembers of one alone whether it wants any
+            Begun::Runs | Begun::Refused | Begun::Waits => session.channel_success(id),
             Begun::Failed => session.channel_failure(id),
-            Begun::Waits => Ok(()),
         }
     }
 
@@ -388,18 +389,23 @@ impl Handler for Door {
         rows: u32,
         width: u32,
         height: u32,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Error> {
         // of a channel in which something runs: the relay's own reader gets it, in its place among the keystrokes
         if let (Stage::Open(link), Some(setup)) = (&self.stage, self.setups.get_mut(&channel)) {
             link.resize(setup, [columns, rows, width, height]).await;
         }
-        Ok(())
+        // nobody has to ask for an answer to this one; whoever does gets it
+        session.channel_success(channel)
     }
 
-    async fn signal(&mut self, _: ChannelId, _: Sig, _: &mut Session) -> Result<(), Error> {
+    async fn signal(&mut self, channel: ChannelId, _: Sig, session: &mut Session) -> Result<(), Error> {
         // likewise; before something runs there is nothing to signal
-        Ok(())
+        if self.setups.contains_key(&channel) {
+            session.channel_failure(channel)
+        } else {
+            session.channel_success(channel)
+        }
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Error> {
