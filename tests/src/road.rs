@@ -106,6 +106,13 @@ impl Road {
         Road::begin("sluice", person, terminal, None)
     }
 
+    /// Somebody's who is not logged in, inside the guarded cgroup.
+    pub fn stranger(world: &World, person: &Person) -> Result<Road> {
+        give(person, &dot_ssh(person)?)?;
+        let terminal = Terminal::open(world, person)?;
+        Road::begin("stranger", person.clone(), terminal, None)
+    }
+
     fn begin(name: &'static str, person: Person, terminal: Terminal, key: Option<PathBuf>) -> Result<Road> {
         let directory = Path::new(HOME).join("roads").join(name);
         let scripts = directory.join("scripts");

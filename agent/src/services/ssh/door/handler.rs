@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
@@ -31,6 +32,8 @@ pub(super) struct Door {
     stage: Stage,
     /// A confirmation that is under way.
     grant: Option<DeviceGrant>,
+    /// Why what was shown before is no proof.
+    unsaid: Vec<String>,
     /// Session channels that nothing runs in yet.
     setups: HashMap<ChannelId, Setup>,
 }
@@ -58,6 +61,7 @@ impl Door {
             asked: String::new(),
             stage: Stage::Stranger,
             grant: None,
+            unsaid: Vec::new(),
             setups: HashMap::new(),
         }
     }
@@ -141,14 +145,36 @@ impl Handler for Door {
         Ok(self.bound(user))
     }
 
-    async fn auth_publickey_offered(&mut self, user: &str, _: PublicKeyOffer<'_>) -> Result<Auth, Error> {
-        // no need to sign: a key is not what anybody is known by
-        Ok(if login::bound(&self.caller, &self.house).is_some() { Auth::Accept } else { Auth::reject() })
-            .inspect(|_| user.clone_into(&mut self.asked))
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        // a key is not what anybody is known by, unless it comes with a token
+        let sign = login::bound(&self.caller, &self.house).is_some()
+            || login::may_carry_token(offer.public_key, &self.house);
+        Ok(if sign { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, user: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
         Ok(self.bound(user))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Error> {
+        if let Some(known) = login::bound(&self.caller, &self.house) {
+            return Ok(self.accept(user, known));
+        }
+        match login::certificate(certificate, &self.caller, &self.house).await {
+            None => Ok(Auth::reject()),
+            Some(Ok(known)) => Ok(self.accept(user, known)),
+            Some(Err(fatal)) => {
+                self.refuse(&fatal);
+                // said when the client asks what else it may do
+                self.unsaid = fatal.words();
+                Ok(Auth::reject())
+            }
+        }
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
@@ -180,9 +206,10 @@ impl Handler for Door {
             }
             return Ok(match login::ask(&self.caller, &self.house).await {
                 Ok(grant) => {
-                    let words = login::instructions(&grant, &self.house);
+                    let mut words = std::mem::take(&mut self.unsaid);
+                    words.push(login::instructions(&grant, &self.house));
                     self.grant = Some(grant);
-                    say(words)
+                    say(words.join("\n"))
                 }
                 Err(fatal) => {
                     self.refuse(&fatal);
