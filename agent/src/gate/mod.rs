@@ -6,6 +6,7 @@
 //! made here alone; no operation of a session that has ended is permitted.
 
 pub mod approvals;
+pub mod grants;
 pub mod moderation;
 mod repeat;
 mod session;
@@ -30,7 +31,7 @@ use crate::identity::Verified;
 pub use approvals::Approvals;
 pub use moderation::{Moderating, Moderation, Presence, Standing};
 pub use repeat::Repeatable;
-pub use session::{GatedSession, Held, Outcome, Permit};
+pub use session::{GatedSession, Held, Outcome, Permit, Reasons};
 
 /// The policy in force and its number: each accepted change counts up.
 pub(crate) struct Current {

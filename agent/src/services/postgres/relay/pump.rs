@@ -23,7 +23,7 @@ use super::Tape;
 use super::machine::{End, Granted, Holding, Machine, Pause, Start};
 use crate::buffers::{CHUNK, MAX_KEPT, give_back, lend};
 use crate::gate::EndReason;
-use crate::services::postgres::{Cancel, Established, ReadCatalogue};
+use crate::services::postgres::{Cancel, Established, Preview, ReadCatalogue};
 
 /// How long the last words to a peer may take.
 const LAST_WORDS: Duration = Duration::from_millis(900);
@@ -169,6 +169,7 @@ pub(super) async fn run<R: Tape>(established: Established<R>) -> End {
         waiting: Waiting::Nothing,
         cancel: established.cancel,
         read_catalogue: established.read_catalogue,
+        preview: established.preview,
     };
     let mut ended: Boxed<EndReason> = Box::pin(async move { watched.ended().await });
     let end = loop {
@@ -194,6 +195,7 @@ struct Pump<R, S> {
     waiting: Waiting,
     cancel: Arc<Cancel>,
     read_catalogue: Arc<ReadCatalogue>,
+    preview: Arc<Preview>,
 }
 
 impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
@@ -248,7 +250,8 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
     fn begin_waiting(&mut self) {
         match &mut self.machine.pause {
             Some(Pause::Held(holdings)) if !holdings.is_empty() => {
-                let holdings = std::mem::take(holdings);
+                let mut holdings = std::mem::take(holdings);
+                holdings.iter_mut().for_each(|holding| show(holding, &self.preview));
                 let waiting = holdings.iter().map(|h| (h.operation, h.held.id().to_owned())).collect();
                 let cancel = Arc::clone(&self.cancel);
                 cancel.hold();
@@ -394,10 +397,17 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
     }
 }
 
+/// Finds out what it would do, for whoever decides; nobody waits for that.
+fn show(holding: &mut Holding, preview: &Arc<Preview>) {
+    let Some(questions) = holding.questions.take() else { return };
+    let (preview, shown) = (Arc::clone(preview), holding.held.shown());
+    tokio::spawn(async move { shown.put(preview(questions).await) });
+}
+
 /// Waits for all of them; dropping it withdraws what has not been granted.
 async fn granting(holdings: Vec<Holding>) -> Granting {
     let mut granted = Vec::with_capacity(holdings.len());
-    for Holding { index, operation, mut held } in holdings {
+    for Holding { index, operation, mut held, .. } in holdings {
         match held.wait().await {
             Ok(permit) => granted.push((Granted { index, operation, permit }, held.approved_by())),
             Err(refusal) => return Err((operation, held.id().to_owned(), refusal)),

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use sluice_api::record;
 use sluice_policy::{Ask, Operation, Refusal, Resource, ResourceKind};
-use sluice_protocol::postgres::sql::{Access, Analysis, Effects, Kind, Outputs, Statement, TransactionAct};
+use sluice_protocol::postgres::sql::{
+    self, Access, Analysis, Effects, Kind, Outputs, Statement, TransactionAct,
+};
 use sluice_protocol::postgres::wire::back::TransactionStatus;
 use sluice_protocol::postgres::wire::{Report, report::code, session::Lookup};
 
@@ -13,8 +15,9 @@ use super::Tape;
 use super::execution::{After, Portal, Prepared, Run, Understood};
 use super::known::limited_by;
 use super::machine::{Granted, Holding, Machine, Pause};
-use crate::gate::{Outcome, Permit};
+use crate::gate::{Outcome, Permit, Reasons};
 use crate::services::postgres::catalogue::MAX_AGE;
+use crate::services::postgres::preview::Questions;
 
 /// A recorded text or parameter is cut at this many bytes.
 const MAX_RECORDED: usize = 1 << 20;
@@ -133,22 +136,34 @@ impl<R: Tape> Machine<R> {
             let plain = matches!(inner, Inner::None) && !tainted;
             let (number, permit) = match take(&mut granted, index) {
                 Some(Granted { operation, permit, .. }) => (operation, permit),
-                None => match self.gated.judge(&operation) {
+                None => match self.gated.judge_with(&operation, &reasons(&|| sql::reason(&wish.text))) {
                     Outcome::Permit(permit) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "permit", permit.rules(), "");
+                        self.record(number, wish, statement, "permit", permit.rules(), "", permit.reason());
+                        self.granted_before(number, &permit);
                         (number, permit)
                     }
                     Outcome::Hold(waiting) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "hold", waiting.rules(), "");
+                        self.record(number, wish, statement, "hold", waiting.rules(), "", waiting.reason());
                         self.announce(number, &operation, &waiting);
-                        held.push(Holding { index, operation: number, held: waiting });
+                        let questions = plain
+                            .then(|| Questions::of(&wish.text, statement, &wish.parameters, &self.path))
+                            .flatten();
+                        held.push(Holding { index, operation: number, questions, held: waiting });
                         continue;
                     }
                     Outcome::Refuse(refusal) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message);
+                        self.record(
+                            number,
+                            wish,
+                            statement,
+                            "refuse",
+                            &refusal.rules,
+                            &refusal.message,
+                            None,
+                        );
                         return Judged::Refused(refused(&refusal, &operation));
                     }
                 },
@@ -177,10 +192,10 @@ impl<R: Tape> Machine<R> {
         if !self.gated.would_refuse(&operation) {
             return self.unmaskable_copy(wish, statement);
         }
-        match self.gated.judge(&operation) {
+        match self.gated.judge_with(&operation, &reasons(&|| sql::reason(&wish.text))) {
             Outcome::Refuse(refusal) => {
                 let number = self.operation();
-                self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message);
+                self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message, None);
                 Some(refused(&refusal, &operation))
             }
             // the policy has changed in between
@@ -290,6 +305,7 @@ impl<R: Tape> Machine<R> {
     fn run(&mut self, number: u64, wish: &Wish, statement: &Statement, inner: Inner, permit: &Permit) -> Run {
         let obligations = permit.obligations();
         self.strict |= obligations.record_strict;
+        self.hear_why(statement);
         let after = self.after(wish, statement, number);
         self.barrier |= !after.is_empty() || statement.effects.contains(Effects::SESSION);
         let sensitive = self.sensitive(statement)
@@ -319,6 +335,21 @@ impl<R: Tape> Machine<R> {
             portal: wish.portal.clone(),
             described: false,
             known: None,
+        }
+    }
+
+    /// `SET sluice.reason = '…'`: why all that follows is done. The target takes it as a setting of an extension that it
+    /// does not have.
+    fn hear_why(&self, statement: &Statement) {
+        for set in &statement.sets {
+            match set.name.as_str() {
+                "sluice.reason" => self.gated.say_why(set.value.as_deref()),
+                "all" => self.gated.say_why(None),
+                _ => {}
+            }
+        }
+        if matches!(statement.kind, Kind::Discard { all: true }) {
+            self.gated.say_why(None);
         }
     }
 
@@ -411,7 +442,7 @@ impl<R: Tape> Machine<R> {
         }
         let message = "refused: protected columns can't be masked in this form of COPY";
         let number = self.operation();
-        self.record(number, wish, statement, "refuse", &["copy-form".to_owned()], message);
+        self.record(number, wish, statement, "refuse", &["copy-form".to_owned()], message, None);
         Some(
             Report::new("ERROR", code::REFUSED, message)
                 .hint("Name the columns, and use FORMAT csv or FORMAT text without HEADER."),
@@ -426,8 +457,10 @@ impl<R: Tape> Machine<R> {
         verdict: &str,
         rules: &[String],
         message: &str,
+        reason: Option<&str>,
     ) {
-        let operation = self.recorded(number, wish, statement, verdict, rules, message);
+        let mut operation = self.recorded(number, wish, statement, verdict, rules, message);
+        operation.reason = reason.unwrap_or_default().to_owned();
         self.tape.entry(record::entry::Entry::Operation(operation));
     }
 
@@ -454,7 +487,19 @@ impl<R: Tape> Machine<R> {
             relations: relations.map(|r| format!("{} {}.{}", r.access.action(), r.schema, r.name)).collect(),
             message: message.to_owned(),
             text_sha256,
+            reason: String::new(),
         }
+    }
+
+    /// An approval that was given beforehand covers it.
+    fn granted_before(&mut self, operation: u64, permit: &Permit) {
+        let Some(id) = permit.approval() else { return };
+        self.tape.entry(record::entry::Entry::Approval(record::Approval {
+            operation,
+            id: id.to_owned(),
+            state: "granted".to_owned(),
+            ..record::Approval::default()
+        }));
     }
 
     /// Tells the user that his statement waits, why, and for whom.
@@ -476,6 +521,15 @@ impl<R: Tape> Machine<R> {
             reason: String::new(),
         }));
         self.notice(&report);
+    }
+}
+
+/// How one says why in SQL.
+fn reasons(stated: &dyn Fn() -> Option<String>) -> Reasons<'_> {
+    Reasons {
+        stated,
+        how: "Say why, in a comment of the statement: -- reason: OPS-12, as agreed   or for all that follows: \
+              SET sluice.reason = 'OPS-12, as agreed'",
     }
 }
 
