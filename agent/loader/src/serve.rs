@@ -22,6 +22,7 @@ use sluice_config::{Config, Host};
 use crate::grounds::{self, Account};
 use crate::kernel::{Guard, Layer, Place};
 use crate::names::{Known, Resolver, now_s, wanted};
+use crate::notify;
 use crate::process;
 use crate::proxy::{self, Heard, MAX_PACKET, Proxy};
 use crate::tell::{Kept, cut};
@@ -193,6 +194,7 @@ impl Loader {
                 self.start();
             }
             let ready = self.wait()?;
+            notify::alive();
             if ready.signals {
                 self.signalled();
             }
@@ -287,6 +289,7 @@ impl Loader {
         if self.stopping.is_some() {
             return;
         }
+        notify::stopping();
         self.stopping = Some(Instant::now() + FINISH);
         if let Some(proxy) = &mut self.proxy
             && !proxy.send(from_loader::Message::Stop(handover::Stop {}), Vec::new())
