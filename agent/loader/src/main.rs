@@ -5,6 +5,7 @@ mod grounds;
 mod kernel;
 mod names;
 mod notify;
+mod probe;
 mod process;
 mod proxy;
 mod serve;
@@ -44,6 +45,8 @@ enum Act {
         #[arg(long, value_name = "DIRECTORY")]
         pins: Option<PathBuf>,
     },
+    /// Try which layers this kernel has, where nobody and nothing of this host meets them
+    Probe,
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16 },
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Some(Act::Canary { cgroup, port }) => {
             kernel::canary_child(&cgroup, port).map_err(|e| (1, e.to_string()))
         }
+        Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { pins }) => disarm(&arguments.config, pins),
         None => guard(&arguments.config),
     };
