@@ -36,6 +36,8 @@ pub(crate) fn run() -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("making a network namespace: {e}"))?;
     loopback_up().map_err(|e| format!("its loopback device: {e}"))?;
     fs::create_dir(&places.cgroup).map_err(|e| format!("making {}: {e}", places.cgroup.display()))?;
+    // the programs see a socket's maker by its cgroup: whoever listens has to be in there
+    let _inside = Inside::enter(&places.cgroup, &root)?;
     let object = proxy::beside("sluice-ebpf.o");
     for layer in layers(&object, &places)? {
         println!("{}\t{}\t{}", layer.name, layer.state, layer.proof.replace(['\t', '\n'], " "));
@@ -78,6 +80,31 @@ fn loopback_up() -> io::Result<()> {
         Some(0) => Ok(()),
         Some(code) => Err(io::Error::from_raw_os_error(-code)),
         None => Err(io::Error::other("the kernel gave no answer")),
+    }
+}
+
+/// This process, in a cgroup that it does not belong to; on drop back in its own.
+struct Inside {
+    home: PathBuf,
+}
+
+impl Inside {
+    fn enter(cgroup: &Path, root: &Path) -> Result<Self, String> {
+        let own = fs::read_to_string("/proc/self/cgroup").map_err(|e| format!("/proc/self/cgroup: {e}"))?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+        let own = own.ok_or("this process is in no cgroup v2")?;
+        let inside = Self { home: root.join(own.trim_start_matches('/')).join("cgroup.procs") };
+        fs::write(cgroup.join("cgroup.procs"), "0")
+            .map_err(|e| format!("entering {}: {e}", cgroup.display()))?;
+        Ok(inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.home, "0") {
+            tracing::warn!(%error, "{}: this process can't go back", self.home.display());
+        }
     }
 }
 
