@@ -224,6 +224,13 @@ impl Guard {
     }
 }
 
+/// Whether a loader has made this directory: its links or maps are in it, and it is on a bpffs.
+pub(crate) fn is_pins(pins: &Path) -> bool {
+    let bpffs =
+        nix::sys::statfs::statfs(pins).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
+    bpffs && (attach::links(pins).is_dir() || pins.join(format!("maps-{ABI_VERSION}")).is_dir())
+}
+
 /// The root of cgroup v2 alone has no type: nobody on this host is outside of it.
 fn is_root(cgroup: &Path) -> bool {
     !cgroup.join("cgroup.type").exists()
