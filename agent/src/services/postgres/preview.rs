@@ -42,7 +42,10 @@ impl Questions {
 }
 
 /// Asks. Never fails: what went wrong is part of what is shown.
-pub(super) async fn preview(connect: impl Future<Output = Result<Client, String>>, questions: Questions) -> String {
+pub(super) async fn preview(
+    connect: impl Future<Output = Result<Client, String>>,
+    questions: Questions,
+) -> String {
     let asked = async {
         let client = connect.await?;
         answers(&client, &questions).await.map_err(|error| database_says(&error))
