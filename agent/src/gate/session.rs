@@ -13,8 +13,8 @@ use sluice_policy::{
 use super::approvals::{Request, State, Waiting};
 use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
-use crate::audit;
 use crate::identity::Verified;
+use crate::{audit, metrics};
 
 /// A cache of decisions larger than this is dropped: the statements of this session don't repeat.
 const MAX_CACHED: usize = 512;
@@ -139,6 +139,16 @@ impl GatedSession {
 
     /// Judges an operation. Whoever gets a [`Outcome::Permit`] may do that operation once.
     pub fn judge(&self, operation: &Operation) -> Outcome {
+        let outcome = self.outcome(operation);
+        match &outcome {
+            Outcome::Permit(_) => metrics::PERMITTED.add(1),
+            Outcome::Hold(_) => metrics::HELD.add(1),
+            Outcome::Refuse(_) => metrics::REFUSED.add(1),
+        }
+        outcome
+    }
+
+    fn outcome(&self, operation: &Operation) -> Outcome {
         if let Some(reason) = self.registered.end.borrow().as_ref() {
             return Outcome::Refuse(ended(operation, reason));
         }

@@ -2,14 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::sys::signalfd::SignalFd;
-use sluice_config::Config;
+use sluice_config::{Config, MetricsListen};
 
 use super::places::places;
 use super::{Loader, fault, talk};
@@ -46,6 +46,9 @@ impl Loader {
         let listeners = listen(port)?;
         guard.listened().map_err(fault("the guard"))?;
         let admin = admin(&config)?;
+        let metrics = metrics(&config)
+            .inspect_err(|error| tracing::error!("metrics.listen: {error}; nobody is answered there"))
+            .unwrap_or_default();
         let (wake, woken) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(fault("pipe"))?;
         let names = wanted(&config);
         let resolver =
@@ -76,6 +79,7 @@ impl Loader {
             guard,
             listeners,
             admin,
+            metrics,
             known,
             resolver,
             watch,
@@ -147,6 +151,28 @@ fn admin(config: &Config) -> Result<OwnedFd, String> {
     let listener = UnixListener::bind(&path).map_err(at)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).map_err(at)?;
     Ok(listener.into())
+}
+
+/// The listener of `metrics.listen`. A host is guarded also where monitoring is not answered.
+fn metrics(config: &Config) -> Result<Option<OwnedFd>, String> {
+    match &config.metrics.listen {
+        None => Ok(None),
+        Some(MetricsListen::Tcp(address)) => {
+            let listener = TcpListener::bind(address).map_err(|e| format!("{address}: {e}"))?;
+            Ok(Some(listener.into()))
+        }
+        Some(MetricsListen::Unix(path)) => {
+            let at = |error: io::Error| format!("{}: {error}", path.display());
+            // what another loader has left; anything else than a socket stays
+            match fs::symlink_metadata(path) {
+                Ok(there) if there.file_type().is_socket() => fs::remove_file(path).map_err(at)?,
+                _ => {}
+            }
+            let listener = UnixListener::bind(path).map_err(at)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(at)?;
+            Ok(Some(listener.into()))
+        }
+    }
 }
 
 /// Directory of the cgroup that this process is in.
