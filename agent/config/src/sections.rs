@@ -137,6 +137,8 @@ pub struct Identity {
     pub keys_max_age: Duration,
     /// How long a login lasts at most, whatever the token says. Default 10 h.
     pub login_lifetime: Duration,
+    /// Tokens in SSH certificates (opkssh) are taken. Default false.
+    pub openpubkey: bool,
 }
 
 /// A signature algorithm of JWS (RFC 7518, RFC 8037) whose verifier holds no secret.

@@ -42,7 +42,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   sluice login                         log in for this terminal; then just: psql -h db.internal shop
   sluice approvals                     what waits for somebody else
-  sluice approve k3x9ab1 --reason OK   let it run, once
+  sluice approve k3x9ab1 --reason OK   let it run, once (or --for 30m: and all that asks for the same)
   sluice replay 0199…                  what happened in a session
   sluice watch 0199… --moderate        be there, so that it may go on
   sluice explain 'delete from orders' --target shop --database shop
@@ -105,10 +105,14 @@ enum Command {
     Verify(verify::Verify),
     /// What waits for somebody's decision.
     Approvals,
-    /// Let somebody else's statement run, once.
-    Approve(approvals::Decide),
+    /// Let somebody else's statement run: once, or for some time.
+    Approve(approvals::Approve),
     /// Say no to somebody else's statement.
     Deny(approvals::Decide),
+    /// Approvals that hold for some time.
+    Grants,
+    /// End such an approval.
+    Revoke(approvals::Revoke),
     /// What would be said to a statement, by which rule, and why.
     Explain(explain::Explain),
     /// What happened: logins, decisions, refusals, bypass attempts.
@@ -209,8 +213,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kill(command) => live::kill(client()?, command, global.json),
         Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Approvals => approvals::list(client()?, global.json),
-        Command::Approve(command) => approvals::decide(client()?, command, true, global.json),
-        Command::Deny(command) => approvals::decide(client()?, command, false, global.json),
+        Command::Approve(command) => approvals::approve(client()?, command, global.json),
+        Command::Deny(command) => approvals::deny(client()?, command, global.json),
+        Command::Grants => approvals::grants(client()?, global.json),
+        Command::Revoke(command) => approvals::revoke(client()?, command),
         Command::Explain(command) => explain::explain(client()?, command, global.json),
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),

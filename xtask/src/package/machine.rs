@@ -12,6 +12,8 @@ use crate::vm;
 use crate::workspace::Workspace;
 
 const IMAGE: &str = include_str!("image.sh");
+/// What the host runs, and what its image has of ours.
+const FIXTURES: &str = "tests/fixtures/package";
 /// The kernel of Debian 12.
 const SUITE: &str = "bookworm";
 /// Seconds that a boot and its claims may take, emulated.
@@ -23,9 +25,9 @@ pub(crate) fn test(workspace: &Workspace, older: &Path, newer: &Path, version: &
     let directory = workspace.target_directory.join("vm");
     fs::create_dir_all(&directory).map_err(|e| format!("creating {}: {e}", directory.display()))?;
     let kernel = vm::kernel(&directory, SUITE)?;
-    let fixtures = workspace.workspace_root.join("tests/fixtures/package");
+    let fixtures = workspace.workspace_root.join(FIXTURES);
     let image = image(&directory, &fixtures.join("host"))?;
-    let job = job(&directory, &fixtures, older, newer, version)?;
+    let job = job(workspace, older, newer, version)?;
     // the disk of this one host, which both boots have
     let disk = directory.join("host-run.ext4");
     let mut copy = Command::new("cp");
@@ -61,16 +63,20 @@ fn image(directory: &Path, host: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
-fn job(directory: &Path, fixtures: &Path, older: &Path, newer: &Path, version: &str) -> Result<PathBuf> {
+fn job(workspace: &Workspace, older: &Path, newer: &Path, version: &str) -> Result<PathBuf> {
+    let directory = workspace.target_directory.join("vm");
+    let fixtures = workspace.workspace_root.join(FIXTURES);
     let job = directory.join("package-job");
     let fault = |e: std::io::Error| format!("{}: {e}", job.display());
     if job.exists() {
         fs::remove_dir_all(&job).map_err(fault)?;
     }
     fs::create_dir_all(&job).map_err(fault)?;
+    let docs = workspace.workspace_root.join("docs");
     for (from, to) in [
         (fixtures.join("run"), "run"),
         (fixtures.join("job.py"), "job.py"),
+        (docs.join("install.md"), "install.md"),
         (older.to_owned(), "old.deb"),
         (newer.to_owned(), "new.deb"),
     ] {

@@ -249,6 +249,9 @@ fn operation_text(since: &str, operation: &record::Operation) -> String {
         let _ = write!(out, ": {}", safe(&operation.message));
     }
     out.push('\n');
+    if !operation.reason.is_empty() {
+        let _ = writeln!(out, "{since}   {DIM}reason:{DIM:#} {}", safe(&operation.reason));
+    }
     out
 }
 

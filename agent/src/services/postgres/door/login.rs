@@ -140,7 +140,9 @@ fn failed(error: &LoginError, caller: &Caller) -> Fatal {
         LoginError::Provider(_) => {
             "Nobody can log in meanwhile. Ask whoever runs the identity provider, and the administrator of Sluice."
         }
-        LoginError::Token(_) => "Get a fresh token of this host's identity provider, or run `sluice login`.",
+        LoginError::Token(_) | LoginError::Certificate(_) => {
+            "Get a fresh token of this host's identity provider, or run `sluice login`."
+        }
         LoginError::Denied | LoginError::Expired | LoginError::State => {
             "Connect again, or run `sluice login` first."
         }

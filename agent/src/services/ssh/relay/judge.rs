@@ -44,8 +44,14 @@ impl Link {
             }
         };
         self.tape().entry(Entry::Operation(entry)).await;
-        if let Verdict::Wait(held) = &verdict {
-            self.approval(id, held.id(), "requested", None).await;
+        match &verdict {
+            Verdict::Wait(held) => self.approval(id, held.id(), "requested", None).await,
+            // it was given beforehand
+            Verdict::Go(permit) => match permit.approval() {
+                Some(grant) => self.approval(id, grant, "granted", None).await,
+                None => {}
+            },
+            Verdict::No(_) => {}
         }
         verdict
     }
