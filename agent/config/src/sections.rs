@@ -21,6 +21,8 @@ pub struct Config {
     pub recording: Recording,
     /// `[limits]`: admission.
     pub limits: Limits,
+    /// `[metrics]`: for monitoring.
+    pub metrics: Metrics,
     /// `[[target]]`: what is protected; never empty names, ports or hosts, no two with the same address and port.
     pub targets: Vec<Target>,
 }
@@ -237,6 +239,22 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// How long a connection may take from accept to its start-up message. Default 10 s.
     pub startup_timeout: Duration,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where counts can be had in Prometheus' text format; `None`: nowhere.
+    pub listen: Option<MetricsListen>,
+}
+
+/// Where monitoring asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// An address and a port.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
 }
 
 /// `[[target]]`: what all protocols have.

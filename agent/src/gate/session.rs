@@ -14,8 +14,8 @@ use super::approvals::{Request, Shown, State, Waiting};
 use super::grants::needing;
 use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
-use crate::audit;
 use crate::identity::Verified;
+use crate::{audit, metrics};
 
 /// A cache of decisions larger than this is dropped: the statements of this session don't repeat.
 const MAX_CACHED: usize = 512;
@@ -175,6 +175,16 @@ impl GatedSession {
 
     /// Judges an operation. Whoever gets a [`Outcome::Permit`] may do it once.
     pub fn judge_with(&self, operation: &Operation, means: &Means<'_>) -> Outcome {
+        let outcome = self.outcome(operation, means);
+        match &outcome {
+            Outcome::Permit(_) => metrics::PERMITTED.add(1),
+            Outcome::Hold(_) => metrics::HELD.add(1),
+            Outcome::Refuse(_) => metrics::REFUSED.add(1),
+        }
+        outcome
+    }
+
+    fn outcome(&self, operation: &Operation, means: &Means<'_>) -> Outcome {
         if let Some(reason) = self.registered.end.borrow().as_ref() {
             return Outcome::Refuse(ended(operation, reason));
         }

@@ -26,6 +26,9 @@ use tree::Tree;
 /// Who answers for a package, unless `--maintainer` says otherwise.
 const MAINTAINER: &str = "Sluice maintainers <maintainers@sluice.example>";
 
+/// What upgrades are tried from.
+const OLDER: &str = "0.0.1";
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// The profile of cargo that the binaries are built with
@@ -65,9 +68,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.test {
         deb::lint(&packages)?;
         rpm::lint(&packages, &workspace)?;
-        let older = Facts { version: "0.0.1".into(), maintainer: options.maintainer.clone(), ..facts };
+        // the same programs under an older number: what is tried is the packages' own doing
+        let older =
+            Facts { version: OLDER.into(), maintainer: options.maintainer.clone(), epoch: facts.epoch };
         let older = pack(&workspace, &binaries, &older)?;
-        machine::test(&workspace, &older, &packages)?;
+        if let ([older, ..], [newer, ..]) = (older.as_slice(), packages.as_slice()) {
+            machine::test(&workspace, older, newer, &facts.version)?;
+        }
     }
     Ok(())
 }

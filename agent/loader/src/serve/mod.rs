@@ -48,6 +48,7 @@ pub(crate) struct Loader {
     guard: Guard,
     listeners: Vec<OwnedFd>,
     admin: OwnedFd,
+    metrics: Option<OwnedFd>,
     proxy: Option<Proxy>,
     start_at: Option<Instant>,
     pause: Duration,

@@ -152,7 +152,7 @@ fn port(port: u16) -> Finding {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let listening = super::sockets::listener(port);
             let who = listening.as_deref().unwrap_or("a process that can't be seen from here");
-            if who.starts_with("sluice") {
+            if ["sluiced (", "sluice-loader ("].iter().any(|own| who.starts_with(own)) {
                 return Finding::ok("port", format!("127.0.0.1:{port} (guard.port) is Sluice's ({who})"));
             }
             let state = if listening.is_some() { State::Bad } else { State::Unknown };
