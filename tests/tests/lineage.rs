@@ -11,7 +11,7 @@ use sluice_tests::enclosure::{Room, in_room};
 use sluice_tests::road::{Outcome, Road};
 use sluice_tests::scene::Scene;
 use sluice_tests::world::HOME;
-use sluice_tests::{Context, Result};
+use sluice_tests::{Context, Failure, Result};
 
 /// What is understood and what is not may run: here the kernel is asked, not the reader of command lines.
 const ANYTHING: &str = "@id(\"anything\")\n\
@@ -41,21 +41,33 @@ impl Gate {
         self.road.walk(&self.scene.stage, &script, Duration::from_secs(60))
     }
 
-    fn sluice(&self, arguments: &[&str]) -> Result<String> {
-        Ok(self.scene.sluice()?.tool(&self.scene.world.room, arguments)?.out)
+    /// What a command of alice's prints, by her other terminal.
+    fn alice(&mut self, command: &str) -> Result<String> {
+        let file = self.scene.world.people.alice.home.join("said");
+        let ran = self.scene.alice.run(&self.scene.stage, &format!("{command} > {}", file.display()))?;
+        assert_eq!(ran.status, 0, "{command}: {}", ran.text);
+        Ok(fs::read_to_string(file)?)
+    }
+
+    /// Id of the last session.
+    fn id(&mut self) -> Result<String> {
+        let list: Value = serde_json::from_str(&self.alice("sluice sessions --json --limit 1")?)?;
+        Ok(list.pointer("/sessions/0/id").and_then(Value::as_str).context("no session")?.to_owned())
     }
 
     /// The last session's entries, once it is closed.
-    fn last(&self) -> Result<Vec<Value>> {
-        let mut entries = Vec::new();
-        until("the recording of the last session", Duration::from_secs(10), || {
-            let list: Value = serde_json::from_str(&self.sluice(&["sessions", "--json", "--limit", "1"])?)?;
-            let id = list.pointer("/sessions/0/id").and_then(Value::as_str).context("no session")?.to_owned();
-            let text = self.sluice(&["replay", &id, "--json"])?;
-            entries = text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
-            Ok(entries.iter().any(|entry: &Value| entry.pointer("/entry/Closed").is_some()))
-        })?;
-        Ok(entries)
+    fn last(&mut self) -> Result<Vec<Value>> {
+        let id = self.id()?;
+        for _ in 0..100 {
+            let text = self.alice(&format!("sluice replay {id} --json"))?;
+            let entries: Vec<Value> =
+                text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
+            if entries.iter().any(|entry| entry.pointer("/entry/Closed").is_some()) {
+                return Ok(entries);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Err(Failure::new(format!("the session {id} is not closed")))
     }
 
     /// Runs a line and gives what the kernel said of it.
@@ -133,9 +145,8 @@ fn c3_c4_what_runs_under_the_terminal_is_seen() {
         // what the auditor sees, with nothing in it that a terminal would obey
         gate.run("/bin/echo \"$(printf 'a\\033]0;evil\\007')\" > /dev/null")?;
         gate.last()?;
-        let list: Value = serde_json::from_str(&gate.sluice(&["sessions", "--json", "--limit", "1"])?)?;
-        let id = list.pointer("/sessions/0/id").and_then(Value::as_str).context("no session")?.to_owned();
-        let text = gate.sluice(&["replay", &id, "--text", "--color", "never"])?;
+        let id = gate.id()?;
+        let text = gate.alice(&format!("sluice replay {id} --text --color never"))?;
         assert!(text.contains("ran /bin/echo") && !text.contains('\u{1b}'), "{text}");
         Ok(())
     });
