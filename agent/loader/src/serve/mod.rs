@@ -102,6 +102,9 @@ impl Loader {
             if ready.events {
                 self.kernel_events();
             }
+            if ready.waiting {
+                self.ask_for_programs();
+            }
             if ready.lineage {
                 self.executions();
             }
@@ -139,6 +142,10 @@ impl Loader {
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.guard.lineage_news(), PollFlags::POLLIN),
         ];
+        let waiting = self.guard.waiting().map(|waiting| {
+            fds.push(PollFd::new(waiting, PollFlags::POLLIN));
+            fds.len() - 1
+        });
         let files = self.watch.as_ref().map(|watch| {
             fds.push(PollFd::new(watch.descriptor(), PollFlags::POLLIN));
             fds.len() - 1
@@ -163,6 +170,7 @@ impl Loader {
             events: any(1),
             names: any(2),
             lineage: any(3),
+            waiting: waiting.is_some_and(any),
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
@@ -262,6 +270,7 @@ struct Ready {
     events: bool,
     names: bool,
     lineage: bool,
+    waiting: bool,
     files: bool,
     proxy: bool,
     devices: bool,
