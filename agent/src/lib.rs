@@ -10,6 +10,7 @@ pub mod fence;
 pub mod gate;
 pub mod identity;
 pub mod intake;
+pub mod lineage;
 pub mod masking;
 pub mod metrics;
 pub mod recorder;

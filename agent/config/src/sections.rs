@@ -76,11 +76,15 @@ pub enum Layer {
     Device,
     /// BPF-LSM.
     Lsm,
+    /// `sched_process_fork`, `_exec` and `_exit`: what SSH sessions on this host execute.
+    Lineage,
+    /// fanotify: programs that wait for a decision before they run.
+    Exec,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 7] = [
+    pub const ALL: [Layer; 9] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
@@ -88,6 +92,8 @@ impl Layer {
         Layer::Egress,
         Layer::Device,
         Layer::Lsm,
+        Layer::Lineage,
+        Layer::Exec,
     ];
 
     /// As it stands in the file.
@@ -100,6 +106,8 @@ impl Layer {
             Layer::Egress => "egress",
             Layer::Device => "device",
             Layer::Lsm => "lsm",
+            Layer::Lineage => "lineage",
+            Layer::Exec => "exec",
         }
     }
 }
@@ -301,6 +309,30 @@ pub struct SshTarget {
     pub host_keys: Vec<String>,
     /// CAs whose host certificates for the target's names are good, each `algorithm base64`.
     pub host_ca: Vec<String>,
+    /// What the kernel has to tell of sessions there. Default `record`.
+    pub truth: Truth,
+}
+
+/// `truth`: what is wanted of the kernel about the programs that run in a session. It can tell for targets whose
+/// server runs on this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    /// Nothing.
+    Off,
+    /// They stand in the recording; where the kernel can't tell, the recording says so.
+    #[default]
+    Record,
+    /// The same, and there is no session where the kernel can't tell.
+    Require,
+    /// Every program is an operation (`run`) that policy permits, holds or refuses before it runs.
+    Judge,
+}
+
+impl Truth {
+    /// No session without it.
+    pub fn is_required(self) -> bool {
+        matches!(self, Truth::Require | Truth::Judge)
+    }
 }
 
 /// How Sluice proves itself to an SSH target.

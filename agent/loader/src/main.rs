@@ -3,11 +3,13 @@
 
 mod grounds;
 mod kernel;
+mod lineage;
 mod names;
 mod notify;
 mod probe;
 mod process;
 mod proxy;
+mod queue;
 mod serve;
 mod sys;
 mod tell;
@@ -50,6 +52,12 @@ enum Act {
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16 },
+    /// The process that shows that sessions are followed
+    #[command(hide = true)]
+    LineageCanary {
+        #[arg(long)]
+        leaf: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
         Some(Act::Canary { cgroup, port }) => {
             kernel::canary_child(&cgroup, port).map_err(|e| (1, e.to_string()))
         }
+        Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { pins }) => disarm(&arguments.config, pins),
         None => guard(&arguments.config),

@@ -99,4 +99,20 @@ impl House {
             self.link.events_seen(events.first + count - 1).await;
         }
     }
+
+    /// What sessions execute goes into their recordings, else on record as an event; only then the loader forgets it.
+    pub(super) async fn executions(&self, news: sluice_api::handover::Executions) {
+        let (first, count) = (news.first, news.executions.len() as u64);
+        for execution in news.executions {
+            let Err(nobodys) = self.lineages.deliver(execution).await else { continue };
+            let who = self.lineages.person(&nobodys.session);
+            while let Err(error) = self.audit.record_now(&audit::executed(&nobodys, who.as_ref())) {
+                tracing::error!(%error, "an execution waits");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        if count > 0 {
+            self.link.executions_seen(first + count - 1).await;
+        }
+    }
 }

@@ -103,6 +103,8 @@ pub async fn run(start: Start) -> Result<(), String> {
 async fn hear(house: &Arc<House>, batches: &mut Batches, said: News) {
     match said {
         News::Events(events) => house.kernel_events(&events).await,
+        News::Executions(executions) => house.executions(executions).await,
+        News::Settled(settled) => house.link.settled(settled),
         News::Credentials { secrets, more } => {
             batches.take(&house.secrets, secrets, more);
         }
@@ -179,6 +181,7 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         ssh_authority: Arc::new(ssh_authority),
         known_hosts: Arc::new(known_hosts),
         postgres: Postgres::new(),
+        lineages: Arc::default(),
         secrets: parts.secrets,
         link: parts.link,
         fence: parts.fence,

@@ -15,12 +15,13 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use sluice_api::common::Process;
 use sluice_api::handover::{
-    self, Describe, EventsSeen, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded,
+    self, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded, Settle, Settled,
     from_loader, from_proxy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::socket::Socket;
+use crate::upstream::ssh::Ends;
 
 /// Version of the conversation; both sides must name the same.
 pub const VERSION: u32 = 1;
@@ -62,6 +63,10 @@ pub struct Endowment {
 pub enum News {
     /// Tries that the kernel programs saw; to be acknowledged by [`LoaderLink::events_seen`].
     Events(handover::Events),
+    /// What sessions execute; to be acknowledged by [`LoaderLink::executions_seen`].
+    Executions(handover::Executions),
+    /// An answer that stands behind the executions it is about; to be given back by [`LoaderLink::settled`].
+    Settled(Settled),
     /// Secrets by name; each descriptor to be read once.
     Credentials {
         /// Name and descriptor.
@@ -78,6 +83,8 @@ pub enum News {
 enum Waiting {
     Lineage(oneshot::Sender<Vec<Process>>),
     Layers(oneshot::Sender<Layers>),
+    Followed(oneshot::Sender<Followed>),
+    Settled(oneshot::Sender<Settled>),
 }
 
 /// Questions to the loader; shared by all rooms.
@@ -135,6 +142,42 @@ impl LoaderLink {
         let request = self.expect(Waiting::Layers(answer));
         self.ask(request, from_proxy::Message::ProbeLayers(ProbeLayers { request }), wait, PROBE_PATIENCE)
             .await
+    }
+
+    /// Lets the kernel follow whoever serves a connection.
+    ///
+    /// # Errors
+    /// [`LinkError`]: then nobody is followed.
+    pub async fn follow(&self, session: &str, ends: Ends, judged: bool) -> Result<Followed, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::Followed(answer));
+        let (session, proxy, target) = (session.to_owned(), ends.proxy.to_string(), ends.target.to_string());
+        let message = from_proxy::Message::Follow(Follow { request, session, proxy, target, judged });
+        self.ask(request, message, wait, PATIENCE).await
+    }
+
+    /// Everything that the kernel has seen of a session so far has been delivered when this returns; gives what is left
+    /// of it.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn settle(&self, session: &str) -> Result<Settled, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::Settled(answer));
+        let message = from_proxy::Message::Settle(Settle { request, session: session.to_owned() });
+        self.ask(request, message, wait, PATIENCE).await
+    }
+
+    /// What came before it has been delivered.
+    pub fn settled(&self, settled: Settled) {
+        if let Some(Waiting::Settled(answer)) = self.answer(settled.request) {
+            let _ = answer.send(settled);
+        }
+    }
+
+    /// Executions up to this sequence number are in their recordings.
+    pub async fn executions_seen(&self, up_to: u64) {
+        self.tell(from_proxy::Message::ExecutionsSeen(ExecutionsSeen { up_to })).await;
     }
 
     /// Events up to this sequence number are on record.
@@ -263,6 +306,12 @@ async fn read(
                 }
                 continue;
             }
+            Some(from_loader::Message::Followed(followed)) => {
+                if let Some(Waiting::Followed(answer)) = link.answer(followed.request) {
+                    let _ = answer.send(followed);
+                }
+                continue;
+            }
             Some(from_loader::Message::Destinations(list)) => {
                 places.send_replace(list.destinations);
                 continue;
@@ -278,6 +327,9 @@ async fn read(
                 }
             }
             Some(from_loader::Message::Events(events)) => News::Events(events),
+            Some(from_loader::Message::Executions(executions)) => News::Executions(executions),
+            Some(from_loader::Message::Settled(settled)) => News::Settled(settled),
+            Some(from_loader::Message::Run(_)) => continue,
             Some(from_loader::Message::Reload(_)) => News::Reload,
             Some(from_loader::Message::Stop(_)) => News::Stop,
             Some(from_loader::Message::Hello(_)) | None => {

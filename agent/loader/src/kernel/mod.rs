@@ -22,6 +22,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
+use crate::lineage::Lineage;
 use crate::sys;
 
 pub(crate) use canary::{Layer, child as canary_child};
@@ -77,6 +78,7 @@ pub(crate) struct Guard {
     cgroup: PathBuf,
     links: Vec<OwnedFd>,
     devices: device::Devices,
+    lineage: Lineage,
     ring: aya::maps::RingBuf<aya::maps::MapData>,
     places: BTreeSet<Place>,
     port: u16,
@@ -101,6 +103,8 @@ impl Guard {
             attach::load(&mut ebpf)?;
         }
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
+        let lineage =
+            Lineage::start(&mut ebpf, pins).map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {
@@ -109,6 +113,7 @@ impl Guard {
             cgroup: cgroup.to_owned(),
             links: Vec::new(),
             devices,
+            lineage,
             ring,
             places: BTreeSet::new(),
             port: 0,
@@ -213,6 +218,16 @@ impl Guard {
     /// What keeps guarding this host.
     pub(crate) fn cgroup(&self) -> &Path {
         &self.cgroup
+    }
+
+    /// What sessions on this host execute.
+    pub(crate) fn lineage(&mut self) -> &mut Lineage {
+        &mut self.lineage
+    }
+
+    /// What is pollable while it has something to tell.
+    pub(crate) fn lineage_news(&self) -> BorrowedFd<'_> {
+        self.lineage.news()
     }
 
     /// Sends a canary down every road and says what became of it.

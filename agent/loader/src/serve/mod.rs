@@ -1,6 +1,7 @@
 //! The loop: signals, events of the kernel, the proxy's questions, names and files that change.
 
 mod arm;
+mod follow;
 mod places;
 mod reload;
 mod talk;
@@ -104,6 +105,9 @@ impl Loader {
             if ready.events {
                 self.kernel_events();
             }
+            if ready.lineage {
+                self.executions();
+            }
             if ready.devices {
                 self.guard.look_at_devices();
             }
@@ -136,6 +140,7 @@ impl Loader {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(events, PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.guard.lineage_news(), PollFlags::POLLIN),
         ];
         let files = self.watch.as_ref().map(|watch| {
             fds.push(PollFd::new(watch.descriptor(), PollFlags::POLLIN));
@@ -160,6 +165,7 @@ impl Loader {
             signals: any(0),
             events: any(1),
             names: any(2),
+            lineage: any(3),
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
@@ -259,6 +265,7 @@ struct Ready {
     signals: bool,
     events: bool,
     names: bool,
+    lineage: bool,
     files: bool,
     proxy: bool,
     devices: bool,

@@ -104,6 +104,10 @@ impl Loader {
                 self.say(from_loader::Message::Layers(layers), Vec::new());
             }
             from_proxy::Message::Reloaded(answer) => self.reloaded(&answer),
+            from_proxy::Message::Follow(asked) => self.follow(&asked),
+            from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
+            from_proxy::Message::Settle(asked) => self.settle(&asked),
+            from_proxy::Message::Decided(_) => {}
         }
     }
 
@@ -116,10 +120,12 @@ impl Loader {
         }
         proxy.ready = true;
         self.kept.start_over();
+        self.guard.lineage().queue().start_over();
         self.credentials();
         let list = destinations(&self.config, &self.known);
         self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
         self.tell_events();
+        self.tell_executions();
     }
 
     fn report(&mut self, request: u64) -> Layers {

@@ -37,8 +37,8 @@ pub(super) async fn who(
     if message.user() == TOKEN_USER {
         return token(client, caller, house).await;
     }
-    if let Some(bound) = house.bindings.find(&caller.lineage) {
-        return Ok(Some(Known { login: bound.login.clone(), bound: Some(bound), greeted: false }));
+    if let Some((login, bound)) = caller.logged_in(house) {
+        return Ok(Some(Known { login, bound, greeted: false }));
     }
     confirmation(client, message, caller, house).await
 }

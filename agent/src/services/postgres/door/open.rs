@@ -1,6 +1,5 @@
 //! From a person to a session: the recording, the gate, the target.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluice_api::record::Opened as RecordOpened;
@@ -16,7 +15,6 @@ use super::say::Fatal;
 use crate::app::House;
 use crate::audit;
 use crate::gate::{GatedSession, SessionFacts};
-use crate::identity;
 use crate::recorder::{Released, SessionRecording};
 use crate::services::caller::{Caller, Lives};
 use crate::services::postgres::catalogue::CatalogueError;
@@ -208,24 +206,13 @@ fn opened(
     known: &Known,
     house: &House,
 ) -> RecordOpened {
-    let mut attributes: HashMap<String, String> = HashMap::new();
-    attributes.insert("user".into(), message.user().into());
-    attributes.insert("database".into(), wanted.database.clone());
-    attributes.insert("application_name".into(), message.application_name().into());
-    attributes.insert("role".into(), caller.target.user().to_owned());
-    RecordOpened {
-        session: String::new(),
-        principal: Some(identity::message(&known.login.principal)),
-        origin: Some(caller.origin()),
-        lineage: caller.lineage.clone(),
-        target: caller.target.name.clone(),
-        protocol: "postgres".into(),
-        address: caller.destination.ip().to_string(),
-        port: u32::from(caller.destination.port()),
-        attributes: attributes.into_iter().collect(),
-        authenticated_by: known.login.how.into(),
-        policy_digest: house.gate.policy_digest(),
-    }
+    let attributes = [
+        ("user", message.user()),
+        ("database", wanted.database.as_str()),
+        ("application_name", message.application_name()),
+        ("role", caller.target.user()),
+    ];
+    caller.opened(&known.login, "postgres", &attributes, house)
 }
 
 fn upstream_fatal(error: &UpstreamError, target: &str) -> Fatal {

@@ -18,16 +18,17 @@ use crate::services::caller::Caller;
 const MAX_TOKEN: usize = 64 << 10;
 
 /// Somebody who has proven who he is.
-pub(super) struct Known {
-    pub(super) login: Login,
+#[derive(Clone)]
+pub(in crate::services::ssh) struct Known {
+    pub(in crate::services::ssh) login: Login,
     /// The login is bound to the caller's session and ends with it.
-    pub(super) bound: Option<Arc<BoundLogin>>,
+    pub(in crate::services::ssh) bound: Option<Arc<BoundLogin>>,
 }
 
-/// The login of the caller's own session.
+/// The login of the caller's own session, or of the one that carries him.
 pub(super) fn bound(caller: &Caller, house: &House) -> Option<Known> {
-    let bound = house.bindings.find(&caller.lineage)?;
-    Some(Known { login: bound.login.clone(), bound: Some(bound) })
+    let (login, bound) = caller.logged_in(house)?;
+    Some(Known { login, bound })
 }
 
 /// A signature by the key is worth asking for: a certificate with a token may come with it.
