@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use sluice_tests::command::until;
 use sluice_tests::enclosure::in_room;
 use sluice_tests::scene::Scene;
 use sluice_tests::{Context, Result};
@@ -41,6 +43,9 @@ fn what_happens_is_counted_and_names_nobody() {
         for statement in ["select email from customers limit 5", "drop table orders", "delete from orders"] {
             scene.says(&format!("psql -h db.internal shop -Atc '{statement}'"))?;
         }
+        // what was written is on the disk within 200 ms
+        let synced = "sluice_recording_sync_seconds_count";
+        until("a sync", Duration::from_secs(10), || Ok(of(&scrape()?.0, synced) > of(&before, synced)))?;
         let (after, text) = scrape()?;
         for (name, least) in [
             ("sluice_verdicts_total{verdict=\"permit\"}", 1.0),

@@ -191,8 +191,8 @@ fn files(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
 fn forwards(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
     let said = terminal.run(&tour.stage, "ssh -W db.internal:5432 app.internal")?;
     tour.stage.claim(
-        "a forward past the gate to the database is refused, and where to go instead is said",
-        said.status != 0 && said.text.contains("protected by Sluice"),
+        "a forward that no rule permits is refused, and said so",
+        said.status != 0 && said.text.contains("default-deny"),
         || said.text,
     );
     let said = terminal
