@@ -37,6 +37,12 @@ pub(super) fn socket(target: SocketAddr, proxy: SocketAddr) -> Result<Found, Str
     }
 }
 
+/// Whether the process has an end of this connection of its own.
+pub(super) fn has_end(pid: u32, local: SocketAddr, remote: SocketAddr) -> bool {
+    table("/proc/self/net", local, remote)
+        .is_some_and(|found| holds(pid, &Found { listeners: BTreeSet::new(), ..found }))
+}
+
 /// A process in each network namespace but our own, of our own user namespace.
 fn namespaces() -> BTreeMap<String, u32> {
     let link = |pid: &str, kind: &str| {
@@ -162,6 +168,7 @@ mod tests {
         assert!(holders(&found).is_empty(), "who listens there serves everybody");
         drop(listener);
         let found = socket(ends.0, ends.1).unwrap();
+        assert!(has_end(std::process::id(), ends.1, ends.0) && !has_end(1, ends.1, ends.0));
         assert_eq!(holders(&found), [std::process::id()]);
         drop(accepted);
         assert!(socket(ends.0, ends.1).is_err());

@@ -123,7 +123,14 @@ fn certificate(ca: &PrivateKey, key: &PrivateKey, kind: CertType, name: &str) ->
 
 /// The word for what came of it, and whether it was an alarm.
 async fn kind(target: &Target, place: &Place, proof: Proof, known: &Arc<KnownHosts>) -> (&'static str, bool) {
-    match open(super::Place { target, address: place.address, account: "deploy" }, proof, Arc::clone(known), None).await {
+    match open(
+        super::Place { target, address: place.address, account: "deploy" },
+        proof,
+        Arc::clone(known),
+        None,
+    )
+    .await
+    {
         Ok(_) => ("ok", false),
         Err(error) => {
             assert!(!error.detail().contains('\u{1b}') && !error.hint().is_empty());
