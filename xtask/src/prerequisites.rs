@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     /// Virtual machines.
     Machine,
     Conformance,
+    /// Packages and what judges them.
+    Package,
 }
 
 impl Purpose {
@@ -144,6 +146,8 @@ const ALL: &[Prerequisite] = &[
     debian("nodejs", "node", Purpose::World, "runs the identity provider (oidc-provider)"),
     debian("npm", "npm", Purpose::World, "installs the identity provider"),
     debian("openssh-server", "/usr/sbin/sshd", Purpose::World, "the application server of the demo"),
+    debian("xauth", "xauth", Purpose::Test, "sshd lends a screen with it"),
+    debian("x11-utils", "xdpyinfo", Purpose::Test, "a client of X11"),
     debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
     debian("rsync", "rsync", Purpose::World, "copies by ssh"),
     debian("git", "/usr/bin/git", Purpose::World, "clones and pushes by ssh"),
@@ -164,6 +168,10 @@ const ALL: &[Prerequisite] = &[
     debian("zstd", "zstd", Purpose::Machine, "unpacks modules of newer kernels"),
     debian("xz-utils", "xz", Purpose::Machine, "unpacks modules of older ones"),
     debian("binutils", "strip", Purpose::Machine, "keeps what is copied into them small"),
+    debian("dpkg-dev", "dpkg-shlibdeps", Purpose::Package, "finds the libraries that the deb depends on"),
+    debian("rpm", "rpmbuild", Purpose::Package, "builds the rpm"),
+    debian("lintian", "lintian", Purpose::Package, "judges the deb"),
+    debian("rpmlint", "rpmlint", Purpose::Package, "judges the rpm"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 

@@ -21,6 +21,8 @@ pub struct Config {
     pub recording: Recording,
     /// `[limits]`: admission.
     pub limits: Limits,
+    /// `[metrics]`: for monitoring.
+    pub metrics: Metrics,
     /// `[[target]]`: what is protected; never empty names, ports or hosts, no two with the same address and port.
     pub targets: Vec<Target>,
 }
@@ -143,6 +145,8 @@ pub struct Identity {
     pub keys_max_age: Duration,
     /// How long a login lasts at most, whatever the token says. Default 10 h.
     pub login_lifetime: Duration,
+    /// Tokens in SSH certificates (opkssh) are taken. Default false.
+    pub openpubkey: bool,
 }
 
 /// A signature algorithm of JWS (RFC 7518, RFC 8037) whose verifier holds no secret.
@@ -235,6 +239,22 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// How long a connection may take from accept to its start-up message. Default 10 s.
     pub startup_timeout: Duration,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where counts can be had in Prometheus' text format; `None`: nowhere.
+    pub listen: Option<MetricsListen>,
+}
+
+/// Where monitoring asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// An address and a port.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
 }
 
 /// `[[target]]`: what all protocols have.

@@ -51,9 +51,12 @@ impl House {
         let (config, policy) = load(&self.config_path)?;
         let old = self.settings.load();
         let limits = |c: &sluice_config::Config| (c.limits.connections, c.limits.unauthenticated);
-        if config.agent != old.config.agent || limits(&config) != limits(&old.config) {
+        if config.agent != old.config.agent
+            || config.metrics != old.config.metrics
+            || limits(&config) != limits(&old.config)
+        {
             return Err(format!(
-                "{}: [agent], limits.connections and limits.unauthenticated take effect by a restart of \
+                "{}: [agent], [metrics], limits.connections and limits.unauthenticated take effect by a restart of \
                  sluice-loader alone; nothing of the new configuration is in force",
                 self.config_path.display()
             ));

@@ -65,6 +65,15 @@ pub async fn run(start: Start) -> Result<(), String> {
     tokio::spawn(watch_recorder(Arc::clone(&house)));
     let admin = admin_socket(endowment.admin).map_err(|e| chain(&e))?;
     let mut doors = vec![tokio::spawn(crate::admin::serve(admin, Arc::clone(&house)))];
+    let listen = house.settings.load().config.metrics.listen.clone();
+    if let (Some(descriptor), Some(listen)) = (endowment.metrics, listen) {
+        let serve = crate::metrics::serve(descriptor, listen, Arc::clone(&house));
+        doors.push(tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "metrics.listen: nobody is answered there");
+            }
+        }));
+    }
     for descriptor in endowment.listeners {
         let listener = intake::listener(descriptor).map_err(|e| chain(&e))?;
         let house = Arc::clone(&house);

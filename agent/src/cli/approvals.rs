@@ -111,6 +111,9 @@ fn render(a: &admin::Approval) -> String {
     if !a.reason.is_empty() {
         out.push_str(&format!("  reason: {}\n", safe(&a.reason)));
     }
+    for line in safe_lines(&a.preview).lines() {
+        out.push_str(&format!("  {DIM}│ {line}{DIM:#}\n"));
+    }
     let so_far: Vec<_> = a.approved_by.iter().map(|p| person(Some(p))).collect();
     out.push_str(&format!(
         "  {DIM}rule {}, needs {} of {}{}; ends {}; digest {}{DIM:#}\n",

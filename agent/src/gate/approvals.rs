@@ -125,6 +125,7 @@ struct Pending {
     /// For how long all who have agreed so far want it to hold; `None`: for this once.
     lasts: Option<Duration>,
     reason: String,
+    preview: String,
     requested_us: i64,
     expires_us: i64,
     state: watch::Sender<State>,
@@ -153,6 +154,21 @@ pub struct Waiting {
     state: watch::Receiver<State>,
     approvals: Arc<Approvals>,
     expires_us: i64,
+}
+
+/// A place at a request for what it would do.
+pub struct Shown {
+    id: String,
+    approvals: Arc<Approvals>,
+}
+
+impl Shown {
+    /// Puts it there. It decides nothing, and comes too late where the request is over.
+    pub fn put(&self, preview: String) {
+        if let Some(pending) = self.approvals.requests.lock().by_id.get_mut(&self.id) {
+            pending.preview = preview;
+        }
+    }
 }
 
 /// Too many requests of one person wait.
@@ -189,6 +205,7 @@ impl Approvals {
                 by: Vec::new(),
                 lasts: None,
                 reason: String::new(),
+                preview: String::new(),
                 requested_us: now,
                 expires_us,
                 state,
@@ -289,6 +306,11 @@ impl Waiting {
         self.expires_us
     }
 
+    /// Where what it would do can be put.
+    pub fn shown(&self) -> Shown {
+        Shown { id: self.id.clone(), approvals: Arc::clone(&self.approvals) }
+    }
+
     /// The request as it stands.
     pub fn message(&self) -> Option<admin::Approval> {
         self.approvals.get(&self.id)
@@ -387,6 +409,7 @@ fn message(id: &str, pending: &Pending) -> admin::Approval {
         digest: request.digest.clone(),
         reason: request.reason.clone(),
         decision_reason: pending.reason.clone(),
+        preview: pending.preview.clone(),
         lasts_s: pending.lasts.map(|lasts| lasts.as_secs()).unwrap_or_default(),
     }
 }

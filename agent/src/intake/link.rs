@@ -53,6 +53,8 @@ pub struct Endowment {
     pub listeners: Vec<OwnedFd>,
     /// Listening unix socket for `sluice`.
     pub admin: OwnedFd,
+    /// The listener of `metrics.listen`, where there is one.
+    pub metrics: Option<OwnedFd>,
     /// Clock ticks per second, to compare start times of the kernel with those of /proc.
     pub ticks_per_second: u64,
 }
@@ -239,7 +241,7 @@ fn endowment(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Endowment, Link
     let Some(from_loader::Message::Hello(hello)) = decode(packet)? else {
         return Err(LinkError::Protocol("the first message is no Hello".into()));
     };
-    let Hello { version, abi_version, listeners, ticks_per_second, .. } = hello;
+    let Hello { version, abi_version, listeners, ticks_per_second, metrics, .. } = hello;
     if version != VERSION || abi_version != sluice_abi::ABI_VERSION {
         return Err(LinkError::Protocol(format!(
             "hand-over version {version} and kernel ABI {abi_version}, but this sluiced speaks {VERSION} and {}: \
@@ -249,13 +251,17 @@ fn endowment(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Endowment, Link
     }
     let mut descriptors = descriptors.into_iter();
     let taken: Vec<OwnedFd> = descriptors.by_ref().take(listeners.len()).collect();
-    let (true, Some(admin), None) = (taken.len() == listeners.len(), descriptors.next(), descriptors.next())
+    let admin = descriptors.next();
+    let metrics = if metrics { Some(descriptors.next()) } else { None };
+    let (true, Some(admin), false, None) =
+        (taken.len() == listeners.len(), admin, matches!(metrics, Some(None)), descriptors.next())
     else {
         return Err(LinkError::Protocol(
             "Hello came with another number of descriptors than it names".into(),
         ));
     };
-    Ok(Endowment { listeners: taken, admin, ticks_per_second: u64::from(ticks_per_second.max(1)) })
+    let metrics = metrics.flatten();
+    Ok(Endowment { listeners: taken, admin, metrics, ticks_per_second: u64::from(ticks_per_second.max(1)) })
 }
 
 fn decode(packet: &[u8]) -> Result<Option<from_loader::Message>, LinkError> {

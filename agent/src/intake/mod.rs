@@ -18,16 +18,21 @@ use tokio::net::{TcpListener, TcpStream};
 
 use link::LoaderLink;
 
+use crate::services::Via;
+use crate::tls::Socket;
+
 /// A connection with its origin.
 pub struct Inbound {
-    /// The accepted socket, Nagle off.
-    pub stream: TcpStream,
+    /// The accepted socket, Nagle off; or a channel of a session.
+    pub stream: Socket,
     /// Who connected and where to, from the connect hook.
     pub origin: Origin,
     /// The address that the client asked for.
     pub destination: SocketAddr,
     /// The process that connected, then its ancestors.
     pub lineage: Vec<Process>,
+    /// The session that carries it, if it came through one.
+    pub via: Option<Via>,
 }
 
 /// Why an accepted socket does not become an [`Inbound`].
@@ -62,7 +67,7 @@ impl Inbound {
         if lineage.is_empty() {
             return Err(NoEntry::ProcessGone { pid: origin.tgid, uid: origin.uid });
         }
-        Ok(Self { stream, destination: destination(&origin), origin, lineage })
+        Ok(Self { stream: stream.into(), destination: destination(&origin), origin, lineage, via: None })
     }
 }
 

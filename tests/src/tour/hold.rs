@@ -46,6 +46,12 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
         &["alice", "delete from orders where id = 7", &first],
         &[],
     );
+    tour.claim_text(
+        "and what it would do: how many rows, and the server's plan",
+        &listed.text,
+        &["touches 1 row now", "Delete on orders"],
+        &[],
+    );
     let granted = bob_shell.run(&tour.stage, &format!("sluice approve {first}"))?;
     tour.stage.claim("bob's approval is accepted", granted.status == 0, || granted.text);
     let done = alice_psql.psql_prompt(&tour.stage)?;

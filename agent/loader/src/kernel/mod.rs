@@ -156,6 +156,11 @@ impl Guard {
         self.lead(sys::netns_cookie(socket.as_fd()).unwrap_or(0))
     }
 
+    /// Whether these maps are those that a loader before this one has bound its listeners under.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.array::<8>("HOME").is_some_and(|home| u64::from_ne_bytes(home) != 0)
+    }
+
     /// The listeners are bound, and the bind program has seen in which network namespace.
     pub(crate) fn listened(&mut self) -> Result<(), GuardError> {
         let seen = self.array::<8>("HOME").map_or(0, u64::from_ne_bytes);
@@ -242,6 +247,13 @@ impl Guard {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a loader has made this directory: its links or maps are in it, and it is on a bpffs.
+pub(crate) fn is_pins(pins: &Path) -> bool {
+    let bpffs =
+        nix::sys::statfs::statfs(pins).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
+    bpffs && (attach::links(pins).is_dir() || pins.join(format!("maps-{ABI_VERSION}")).is_dir())
 }
 
 /// The root of cgroup v2 alone has no type: nobody on this host is outside of it.

@@ -21,6 +21,7 @@ use sluice_config::Config;
 use crate::grounds::Account;
 use crate::kernel::{Guard, Layer};
 use crate::names::{Known, Resolver, now_s};
+use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
 use crate::watch::Watch;
@@ -47,6 +48,7 @@ pub(crate) struct Loader {
     guard: Guard,
     listeners: Vec<OwnedFd>,
     admin: OwnedFd,
+    metrics: Option<OwnedFd>,
     proxy: Option<Proxy>,
     start_at: Option<Instant>,
     pause: Duration,
@@ -96,6 +98,7 @@ impl Loader {
                 self.start();
             }
             let ready = self.wait()?;
+            notify::alive();
             if ready.signals {
                 self.signalled();
             }
@@ -203,6 +206,7 @@ impl Loader {
         if self.stopping.is_some() {
             return;
         }
+        notify::stopping();
         self.stopping = Some(Instant::now() + FINISH);
         if let Some(proxy) = &mut self.proxy
             && !proxy.send(from_loader::Message::Stop(handover::Stop {}), Vec::new())

@@ -19,6 +19,7 @@ mod path;
 mod reason;
 mod skeleton;
 mod statement;
+mod touched;
 
 pub use analyse::analyse;
 pub use cache::{CacheKey, VerdictCache};
@@ -34,6 +35,7 @@ pub use statement::{
     Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting, Statement,
     TransactionAct,
 };
+pub use touched::count_of;
 
 #[cfg(test)]
 mod tests;

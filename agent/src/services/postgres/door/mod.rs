@@ -31,7 +31,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
         return;
     };
     let pid = inbound.origin.tgid;
-    let Inbound { stream, origin, destination, lineage } = inbound;
+    let Inbound { stream, origin, destination, lineage, via } = inbound;
     let patience = house.settings.load().config.limits.startup_timeout;
     let Some(required) = target.postgres().map(|postgres| postgres.client.tls) else { return };
     let tls = || house.authority.server_config(&names(&target), destination.ip());
@@ -49,7 +49,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
             return;
         }
     };
-    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target) };
+    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target), via };
     let outcome = match options::check(&message, &target) {
         Ok(wanted) => match login::who(&mut client, &message, &caller, &house).await {
             Ok(Some(login)) => {

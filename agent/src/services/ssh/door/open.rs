@@ -1,15 +1,11 @@
 //! From a person to a session: the recording, the gate, the target.
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use sluice_api::record::Opened as RecordOpened;
 
 use super::fatal::Fatal;
 use super::login::Known;
 use crate::app::House;
 use crate::audit;
 use crate::gate::{GatedSession, SessionFacts};
-use crate::identity;
 use crate::recorder::SessionRecording;
 use crate::services::caller::Caller;
 use crate::services::ssh::relay::{Following, Legs, Link};
@@ -18,14 +14,14 @@ use crate::upstream::ssh::{Follow, Identity, Opened, SshError};
 /// Opens the session with the target, or says why not.
 pub(super) async fn open(
     asked: &str,
-    caller: &Caller,
+    caller: &Arc<Caller>,
     known: &Known,
     client: russh::server::Handle,
     flows: Arc<crate::ssh::Flows>,
     house: &Arc<House>,
 ) -> Result<Arc<Link>, Fatal> {
     let account = caller.target.ssh().map(|ssh| ssh.account(asked)).unwrap_or_default().to_owned();
-    let opened = opened(asked, &account, caller, known, house);
+    let opened = caller.opened(&known.login, "ssh", &[("user", asked), ("account", account.as_str())], house);
     let recording = house
         .recorder
         .open(opened)
@@ -43,7 +39,8 @@ pub(super) async fn open(
         Ok((gated, mut opened)) => {
             let following = Following { begun: opened.lineage.take(), registration, inbox };
             let legs = Legs { client, client_flows: flows, target: opened, following };
-            Ok(Link::new(Arc::clone(house), gated, recording, legs))
+            let person = (Arc::clone(caller), known.clone());
+            Ok(Link::new(Arc::clone(house), person, gated, recording, legs))
         }
         Err(fatal) => {
             close(recording, &fatal);
@@ -87,23 +84,4 @@ fn upstream_fatal(error: &SshError, target: &str) -> Fatal {
         audit::upstream_failed(target, &why)
     };
     Fatal::new(format!("{error} (target {target})"), error.hint()).detail(error.detail()).event(event)
-}
-
-fn opened(asked: &str, account: &str, caller: &Caller, known: &Known, house: &House) -> RecordOpened {
-    let mut attributes: HashMap<String, String> = HashMap::new();
-    attributes.insert("user".into(), asked.into());
-    attributes.insert("account".into(), account.into());
-    RecordOpened {
-        session: String::new(),
-        principal: Some(identity::message(&known.login.principal)),
-        origin: Some(caller.origin()),
-        lineage: caller.lineage.clone(),
-        target: caller.target.name.clone(),
-        protocol: "ssh".into(),
-        address: caller.destination.ip().to_string(),
-        port: u32::from(caller.destination.port()),
-        attributes: attributes.into_iter().collect(),
-        authenticated_by: known.login.how.into(),
-        policy_digest: house.gate.policy_digest(),
-    }
 }

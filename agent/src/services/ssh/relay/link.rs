@@ -18,7 +18,8 @@ use crate::app::House;
 use crate::audit;
 use crate::gate::{GatedSession, Presence};
 use crate::recorder::SessionRecording;
-use crate::services::caller::Lives;
+use crate::services::caller::{Caller, Lives};
+use crate::services::ssh::door::Known;
 use crate::ssh::Flows;
 use crate::upstream::ssh::{Leg, Opened};
 
@@ -46,6 +47,7 @@ struct Voice {
 /// A session that stands.
 pub(in crate::services::ssh) struct Link {
     house: Arc<House>,
+    person: (Arc<Caller>, Known),
     gated: GatedSession,
     tape: Tape,
     pub(super) client: server::Handle,
@@ -71,6 +73,7 @@ pub(in crate::services::ssh) struct Link {
 impl Link {
     pub(in crate::services::ssh) fn new(
         house: Arc<House>,
+        person: (Arc<Caller>, Known),
         gated: GatedSession,
         recording: SessionRecording,
         legs: Legs,
@@ -78,6 +81,7 @@ impl Link {
         let Opened { handle, incoming, flows, .. } = legs.target;
         let link = Arc::new(Self {
             house,
+            person,
             gated,
             tape: Tape::new(recording),
             client: legs.client,
@@ -101,6 +105,20 @@ impl Link {
 
     pub(super) fn house(&self) -> &House {
         &self.house
+    }
+
+    pub(super) fn shared_house(&self) -> Arc<House> {
+        Arc::clone(&self.house)
+    }
+
+    /// Who connected.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.person.0
+    }
+
+    /// As whom.
+    pub(super) fn login(&self) -> &Known {
+        &self.person.1
     }
 
     pub(super) fn gated(&self) -> &GatedSession {

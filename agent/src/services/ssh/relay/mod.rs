@@ -17,6 +17,7 @@ mod scp;
 mod setup;
 mod sftp;
 mod shown;
+mod through;
 
 pub(super) use self::begin::{Begun, Program};
 pub(super) use self::forward::End;
