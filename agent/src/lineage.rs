@@ -103,8 +103,20 @@ impl Lineages {
 
 /// Programs that have something run by somebody else: there the lineage ends.
 const ELSEWHERE: [&str; 14] = [
-    "at", "batch", "crontab", "systemd-run", "systemctl", "machinectl", "busctl", "dbus-send", "docker",
-    "podman", "nerdctl", "ctr", "lxc", "incus",
+    "at",
+    "batch",
+    "crontab",
+    "systemd-run",
+    "systemctl",
+    "machinectl",
+    "busctl",
+    "dbus-send",
+    "docker",
+    "podman",
+    "nerdctl",
+    "ctr",
+    "lxc",
+    "incus",
 ];
 
 /// In words, what this program starts that nobody sees; `None` for all others.

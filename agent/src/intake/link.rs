@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use sluice_api::common::Process;
 use sluice_api::handover::{
-    self, Decided, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded, Settle, Settled,
-    from_loader, from_proxy,
+    self, Decided, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello,
+    Layers, ProbeLayers, Ready, Reloaded, Settle, Settled, from_loader, from_proxy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 

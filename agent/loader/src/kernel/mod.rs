@@ -103,8 +103,8 @@ impl Guard {
             attach::load(&mut ebpf)?;
         }
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
-        let lineage =
-            Lineage::start(&mut ebpf, pins, &maps, whole == 1).map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
+        let lineage = Lineage::start(&mut ebpf, pins, &maps, whole == 1)
+            .map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {

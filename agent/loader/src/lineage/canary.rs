@@ -20,6 +20,11 @@ const REFUSED: Option<i32> = Some(77);
 /// As [`sluice_config::Layer`] names it.
 const NAME: &str = "lineage";
 
+/// No proxy may name a session so.
+pub(super) fn is_own(session: Session) -> bool {
+    matches!(session, CANARY | hold::REFUSED)
+}
+
 impl Lineage {
     /// Sends a canary.
     pub(crate) fn probe(&mut self) -> Layer {
@@ -28,7 +33,9 @@ impl Lineage {
             return Layer { name: NAME, state: "absent", proof };
         }
         let (state, proof) = match self.seen() {
-            Ok(true) => ("enforced", "the program that a marked process's child executed was seen".to_owned()),
+            Ok(true) => {
+                ("enforced", "the program that a marked process's child executed was seen".to_owned())
+            }
             Ok(false) => {
                 ("absent", "a marked process's child executed a program, and it was not seen".to_owned())
             }

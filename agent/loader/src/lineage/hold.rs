@@ -34,8 +34,22 @@ const MAX_PENDING: usize = 4096;
 const MAX_EXPECTED: usize = 8192;
 /// File systems without programs.
 const NO_PROGRAMS: [&str; 16] = [
-    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "bpf", "tracefs", "debugfs", "securityfs",
-    "pstore", "efivarfs", "configfs", "fusectl", "autofs", "nsfs",
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "mqueue",
+    "bpf",
+    "tracefs",
+    "debugfs",
+    "securityfs",
+    "pstore",
+    "efivarfs",
+    "configfs",
+    "fusectl",
+    "autofs",
+    "nsfs",
 ];
 
 /// Somebody waits.
@@ -81,7 +95,10 @@ struct Watcher {
 
 fn is_loader(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld.so") || name.starts_with("ld-2.")
+    name.starts_with("ld-linux")
+        || name.starts_with("ld-musl")
+        || name.starts_with("ld.so")
+        || name.starts_with("ld-2.")
 }
 
 /// Whether a record of an exec is of what would have been refused, had it been seen in time.
@@ -97,11 +114,13 @@ impl Hold {
     pub(super) fn start(members: &Path) -> Result<Self, String> {
         let fault = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
-        let group = Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE)
-            .map_err(|error| format!("fanotify: {error}"))?;
+        let group =
+            Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE)
+                .map_err(|error| format!("fanotify: {error}"))?;
         let data = MapData::from_pin(members).map_err(|error| format!("{}: {error}", members.display()))?;
-        let members: KernelMap<_, _, _> =
-            aya::maps::Map::HashMap(data).try_into().map_err(|error: aya::maps::MapError| error.to_string())?;
+        let members: KernelMap<_, _, _> = aya::maps::Map::HashMap(data)
+            .try_into()
+            .map_err(|error: aya::maps::MapError| error.to_string())?;
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(io::Error::from);
         let ((news, tell), (woken, wake)) = (pipe().map_err(fault("pipe"))?, pipe().map_err(fault("pipe"))?);
         let (asked_in, asked) = channel();
@@ -274,7 +293,8 @@ impl Watcher {
 
     fn look(&mut self, event: FanotifyEvent) {
         let pid = event.pid().unsigned_abs();
-        let Some(session) = self.members.get(&pid, 0).ok().map(|m: [u8; size_of::<Member>()]| records::owner(m))
+        let Some(session) =
+            self.members.get(&pid, 0).ok().map(|m: [u8; size_of::<Member>()]| records::owner(m))
         else {
             return self.answer(&event, true);
         };

@@ -25,11 +25,15 @@ pub(super) struct Found {
 /// # Errors
 /// In words: why there is none that could be believed.
 pub(super) fn socket(target: SocketAddr, proxy: SocketAddr) -> Result<Found, String> {
-    if let Some(found) = table("/proc/self/net", target, proxy) {
+    if let Some(found) = tables("self").and_then(|texts| end(&texts, target, proxy)) {
         return Ok(found);
     }
-    let mut all: Vec<Found> =
-        namespaces().values().filter_map(|pid| table(&format!("/proc/{pid}/net"), target, proxy)).collect();
+    // whoever is asked for its namespace's tables may end meanwhile: then another is
+    let of = |pids: &Vec<u32>| pids.iter().find_map(|pid| tables(&pid.to_string()));
+    let mut all: Vec<Found> = namespaces()
+        .values()
+        .filter_map(|pids| of(pids).and_then(|texts| end(&texts, target, proxy)))
+        .collect();
     match (all.pop(), all.is_empty()) {
         (Some(found), true) => Ok(found),
         (Some(_), false) => Err("several network namespaces of this host have such a connection".to_owned()),
@@ -37,32 +41,43 @@ pub(super) fn socket(target: SocketAddr, proxy: SocketAddr) -> Result<Found, Str
     }
 }
 
-/// A process in each network namespace but our own, of our own user namespace.
-fn namespaces() -> BTreeMap<String, u32> {
+/// Whether the process has an end of this connection of its own.
+pub(super) fn has_end(pid: u32, local: SocketAddr, remote: SocketAddr) -> bool {
+    tables("self")
+        .and_then(|texts| end(&texts, local, remote))
+        .is_some_and(|found| holds(pid, &Found { listeners: BTreeSet::new(), ..found }))
+}
+
+/// The processes in each network namespace but our own, of our own user namespace.
+fn namespaces() -> BTreeMap<String, Vec<u32>> {
     let link = |pid: &str, kind: &str| {
         let path = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
         Some(path.to_string_lossy().into_owned())
     };
     let (net, user) = (link("self", "net"), link("self", "user"));
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for pid in pids() {
         let own = link(&pid.to_string(), "net");
         if own == net || link(&pid.to_string(), "user") != user {
             continue;
         }
         if let Some(namespace) = own {
-            found.entry(namespace).or_insert(pid);
+            found.entry(namespace).or_default().push(pid);
         }
     }
     found
 }
 
-fn table(dir: &str, target: SocketAddr, proxy: SocketAddr) -> Option<Found> {
+/// The tables of a process's network namespace; nothing where it has ended.
+fn tables(pid: &str) -> Option<[String; 2]> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}"));
+    // a kernel without IPv6 has no such table
+    Some([read("tcp").ok()?, read("tcp6").unwrap_or_default()])
+}
+
+fn end(texts: &[String; 2], target: SocketAddr, proxy: SocketAddr) -> Option<Found> {
     let mut found = Found::default();
-    for name in ["tcp", "tcp6"] {
-        let text = fs::read_to_string(format!("{dir}/{name}")).unwrap_or_default();
-        search(&text, target, proxy, &mut found);
-    }
+    texts.iter().for_each(|text| search(text, target, proxy, &mut found));
     (found.socket != 0).then_some(found)
 }
 
@@ -162,6 +177,7 @@ mod tests {
         assert!(holders(&found).is_empty(), "who listens there serves everybody");
         drop(listener);
         let found = socket(ends.0, ends.1).unwrap();
+        assert!(has_end(std::process::id(), ends.1, ends.0) && !has_end(1, ends.1, ends.0));
         assert_eq!(holders(&found), [std::process::id()]);
         drop(accepted);
         assert!(socket(ends.0, ends.1).is_err());

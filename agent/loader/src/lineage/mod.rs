@@ -60,6 +60,14 @@ pub(crate) struct Lineage {
     names: HashMap<u32, String>,
 }
 
+/// A connection of the proxy's.
+pub(crate) struct Ends {
+    pub(crate) target: SocketAddr,
+    pub(crate) proxy: SocketAddr,
+    /// The proxy's pid.
+    pub(crate) of: u32,
+}
+
 /// What is left of a session.
 pub(crate) struct Rest {
     pub(crate) remaining: u32,
@@ -95,15 +103,20 @@ impl Lineage {
     pub(crate) fn follow(
         &mut self,
         session: Session,
-        target: SocketAddr,
-        proxy: SocketAddr,
+        Ends { target, proxy, of }: Ends,
         judged: bool,
     ) -> Result<u32, String> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
+        // the proxy's word is no reason to follow anybody: it follows its own connections
+        if canary::is_own(session) || !holders::has_end(of, proxy, target) {
+            return Err("the proxy has no such connection".to_owned());
+        }
         let found = holders::socket(target, proxy)?;
-        self.tallies.insert(session, [0; size_of::<Tally>()], 0).map_err(|e| format!("too many sessions: {e}"))?;
+        self.tallies
+            .insert(session, [0; size_of::<Tally>()], 0)
+            .map_err(|e| format!("too many sessions: {e}"))?;
         let mut marked = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let before = marked.len();
@@ -205,7 +218,7 @@ impl Lineage {
 
     /// What is left of a session, after everything that it executed was read.
     pub(crate) fn settle(&mut self, session: Session) -> Rest {
-        self.read(usize::MAX);
+        self.read(MAX_KEPT);
         let lost = self.tallies.get(&session, 0).map(records::tally);
         let remaining = self.count(session);
         if remaining == 0 {

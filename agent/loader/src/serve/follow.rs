@@ -5,20 +5,23 @@ use std::net::SocketAddr;
 use sluice_api::handover::{Executions, Follow, Followed, Run, Settle, Settled, from_loader};
 
 use super::Loader;
-use crate::lineage;
+use crate::lineage::{self, Ends};
+use crate::proxy::Proxy;
 
 /// Records that are taken from the ring before others have their turn.
 const RECORDS: usize = 256;
 
 impl Loader {
-    /// Which processes serve this connection? The proxy's word is believed in so far: it can follow its own connections
-    /// to servers, and nobody's else, since both ends have to be the ends of one.
+    /// Which processes serve this connection of the proxy's?
     pub(super) fn follow(&mut self, asked: &Follow) {
-        let ends = |text: &str| text.parse::<SocketAddr>().ok();
-        let outcome = match (lineage::session(&asked.session), ends(&asked.target), ends(&asked.proxy)) {
-            (Some(session), Some(target), Some(proxy)) => {
-                self.guard.lineage().follow(session, target, proxy, asked.judged)
-            }
+        let end = |text: &str| text.parse::<SocketAddr>().ok();
+        let of = self.proxy.as_ref().map(Proxy::pid);
+        let ends = match (end(&asked.target), end(&asked.proxy), of) {
+            (Some(target), Some(proxy), Some(of)) => Some(Ends { target, proxy, of }),
+            _ => None,
+        };
+        let outcome = match (lineage::session(&asked.session), ends) {
+            (Some(session), Some(ends)) => self.guard.lineage().follow(session, ends, asked.judged),
             _ => Err("the proxy asked for no connection".to_owned()),
         };
         let followed = match outcome {

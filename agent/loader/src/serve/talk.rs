@@ -138,11 +138,12 @@ impl Loader {
             state: layer.state.to_owned(),
             proof: layer.proof,
         });
+        let dropped = self.guard.dropped() + self.kept.lost() + self.guard.lineage().queue().lost();
         Layers {
             request,
             layers: layers.collect(),
             destinations: destinations(&self.config, &self.known),
-            events_dropped: self.guard.dropped() + self.kept.lost(),
+            events_dropped: dropped,
             cgroup: self.guard.cgroup().display().to_string(),
             armed_for_s: self.guard.armed_for().as_secs(),
         }

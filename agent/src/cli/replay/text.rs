@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use sluice_api::record::entry::Entry;
 use sluice_api::common::Executed;
+use sluice_api::record::entry::Entry;
 use sluice_api::record::{self, Column};
 
 use super::emulator::{Emulator, sane};
@@ -333,7 +333,10 @@ fn lineage_text(since: &str, lineage: &record::Lineage) -> String {
         "followed" => format!("{since}   {DIM}the kernel tells what runs in it{DIM:#}\n"),
         "absent" => format!("{since}   {WARN}the kernel does not tell what runs in it{WARN:#}: {message}\n"),
         "outlived" => {
-            format!("{since}   {WARN}{} processes outlive the session{WARN:#}: {message}\n", lineage.processes)
+            format!(
+                "{since}   {WARN}{} processes outlive the session{WARN:#}: {message}\n",
+                lineage.processes
+            )
         }
         state => format!("{since}   {WARN}{}{WARN:#}: {message}\n", safe(state)),
     }

@@ -31,7 +31,11 @@ impl Follow<'_> {
         let absent = match followed {
             Ok(followed) if followed.processes > 0 => {
                 let processes = followed.processes;
-                return Ok(Some(record::Lineage { state: "followed".into(), processes, ..Default::default() }));
+                return Ok(Some(record::Lineage {
+                    state: "followed".into(),
+                    processes,
+                    ..Default::default()
+                }));
             }
             Ok(followed) => followed.absent,
             Err(error) => error.to_string(),

@@ -149,7 +149,14 @@ fn certificate_for(
 
 /// The word for what came of it, and whether it was an alarm.
 async fn kind(target: &Target, place: &Place, proof: Proof, known: &Arc<KnownHosts>) -> (&'static str, bool) {
-    match open(super::Place { target, address: place.address, account: "deploy" }, proof, Arc::clone(known), None).await {
+    match open(
+        super::Place { target, address: place.address, account: "deploy" },
+        proof,
+        Arc::clone(known),
+        None,
+    )
+    .await
+    {
         Ok(_) => ("ok", false),
         Err(error) => {
             assert!(!error.detail().contains('\u{1b}') && !error.hint().is_empty());

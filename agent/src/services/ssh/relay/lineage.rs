@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::link::Link;
-use crate::audit;
 use super::judge::Verdict;
+use super::link::Link;
 use super::say;
+use crate::audit;
 use crate::gate::Held;
 use crate::lineage::{Registration, Told, outside};
 
