@@ -18,7 +18,7 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Policy,
-    PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target, TlsMode, Upstream,
+    PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target, TlsMode, Transfers, Upstream,
 };
 
 use std::path::Path;
