@@ -17,8 +17,9 @@ mod values;
 
 pub use diagnostic::Diagnostic;
 pub use sections::{
-    Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Policy,
-    PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target, TlsMode, Transfers, Upstream,
+    Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Metrics,
+    MetricsListen, Policy, PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target,
+    TlsMode, Transfers, Truth, Upstream,
 };
 
 use std::path::Path;

@@ -21,6 +21,8 @@ pub struct Config {
     pub recording: Recording,
     /// `[limits]`: admission.
     pub limits: Limits,
+    /// `[metrics]`: for monitoring.
+    pub metrics: Metrics,
     /// `[[target]]`: what is protected; never empty names, ports or hosts, no two with the same address and port.
     pub targets: Vec<Target>,
 }
@@ -74,11 +76,15 @@ pub enum Layer {
     Device,
     /// BPF-LSM.
     Lsm,
+    /// `sched_process_fork`, `_exec` and `_exit`: what SSH sessions on this host execute.
+    Lineage,
+    /// fanotify: programs that wait for a decision before they run.
+    Exec,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 7] = [
+    pub const ALL: [Layer; 9] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
@@ -86,6 +92,8 @@ impl Layer {
         Layer::Egress,
         Layer::Device,
         Layer::Lsm,
+        Layer::Lineage,
+        Layer::Exec,
     ];
 
     /// As it stands in the file.
@@ -98,6 +106,8 @@ impl Layer {
             Layer::Egress => "egress",
             Layer::Device => "device",
             Layer::Lsm => "lsm",
+            Layer::Lineage => "lineage",
+            Layer::Exec => "exec",
         }
     }
 }
@@ -244,6 +254,22 @@ pub struct Limits {
     pub startup_timeout: Duration,
 }
 
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where counts can be had in Prometheus' text format; `None`: nowhere.
+    pub listen: Option<MetricsListen>,
+}
+
+/// Where monitoring asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// An address and a port.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
 /// `[[target]]`: what all protocols have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -296,6 +322,30 @@ pub struct SshTarget {
     pub host_keys: Vec<String>,
     /// CAs whose host certificates for the target's names are good, each `algorithm base64`.
     pub host_ca: Vec<String>,
+    /// What the kernel has to tell of sessions there. Default `record`.
+    pub truth: Truth,
+}
+
+/// `truth`: what is wanted of the kernel about the programs that run in a session. It can tell for targets whose
+/// server runs on this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    /// Nothing.
+    Off,
+    /// They stand in the recording; where the kernel can't tell, the recording says so.
+    #[default]
+    Record,
+    /// The same, and there is no session where the kernel can't tell.
+    Require,
+    /// Every program is an operation (`run`) that policy permits, holds or refuses before it runs.
+    Judge,
+}
+
+impl Truth {
+    /// No session without it.
+    pub fn is_required(self) -> bool {
+        matches!(self, Truth::Require | Truth::Judge)
+    }
 }
 
 /// How Sluice proves itself to an SSH target.

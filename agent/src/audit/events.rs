@@ -154,6 +154,23 @@ pub fn kernel(seen: &handover::KernelEvent) -> Event {
     event("bypass", &seen.verdict, severity, fields)
 }
 
+/// A program was executed by what has outlived its session, or was made by one that this process does not know.
+pub fn executed(execution: &handover::Execution, who: Option<&Principal>) -> Event {
+    let ran = execution.executed.as_ref();
+    let fields = json!({"actor": who.map(person), "session": execution.session,
+                        "pid": ran.map(|e| e.pid), "parent": ran.map(|e| e.parent), "uid": ran.map(|e| e.uid),
+                        "program": ran.map(|e| cut(&e.program)), "executable": ran.map(|e| cut(&e.executable)),
+                        "text": ran.map(|e| cut(&e.arguments.join(" ")))});
+    event("lineage", "executed", "info", fields)
+}
+
+/// Processes live on without their session.
+pub fn outlived(facts: &SessionFacts, who: &Principal, processes: u32) -> Event {
+    let fields = json!({"actor": person(who), "session": facts.session, "target": facts.target.name,
+                        "database": facts.database, "processes": processes});
+    event("lineage", "outlived", "notice", fields)
+}
+
 /// Configuration and policy were read again.
 pub fn reloaded(config: &Path, policy: &str) -> Event {
     event("config", "accepted", "notice", json!({"config": config, "policy": policy}))

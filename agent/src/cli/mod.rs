@@ -2,8 +2,10 @@
 
 mod approvals;
 mod client;
+mod doctor;
 mod events;
 mod explain;
+mod init;
 mod live;
 mod login;
 mod offline;
@@ -45,6 +47,11 @@ const EXAMPLES: &str = "Examples:
   sluice watch 0199… --moderate        be there, so that it may go on
   sluice explain 'delete from orders' --target shop --database shop
 
+Files:
+  /etc/sluice/sluice.toml, /etc/sluice/policy/*.cedar   configuration and policy of the host
+  /run/sluice/sluice.sock                               where sluiced listens
+  /var/lib/sluice, /var/log/sluice/events.jsonl         recordings and keys; audit events
+
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 not logged in, 4 sluiced does not answer.";
 
 #[derive(Args)]
@@ -72,6 +79,10 @@ enum Color {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write the first configuration and policy of this host; needs no sluiced.
+    Init(Box<init::Init>),
+    /// What this host lacks, and who would be locked out by the guard; needs no sluiced.
+    Doctor(doctor::Doctor),
     /// Prove who you are; holds for this terminal session.
     Login(login::Login),
     /// End the login of this terminal session.
@@ -189,6 +200,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let global = &cli.global;
     let client = || Client::connect(&global.socket);
     match cli.command {
+        Command::Init(command) => init::init(*command, &global.config),
+        Command::Doctor(command) => doctor::doctor(&command, &global.config, global.json),
         Command::Login(command) => login::login(client()?, &command, global.json),
         Command::Logout(command) => login::logout(client()?, &command),
         Command::Whoami => login::whoami(client()?, global.json),

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use ring::digest::{Context as Digest, SHA256};
 use sluice_policy::{
-    Ask, Context, Decision, Explanation, Feature, Obligations, Operation, Permission, Principal, Refusal,
-    Resource, ResourceKind,
+    Ask, Context, Decision, Explanation, Feature, Limits, Obligations, Operation, Permission, Principal,
+    Refusal, Resource, ResourceKind,
 };
 
 use super::approvals::{Request, Shown, State, Waiting};
 use super::grants::needing;
 use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
-use crate::audit;
 use crate::identity::Verified;
+use crate::{audit, metrics};
 
 /// A cache of decisions larger than this is dropped: the statements of this session don't repeat.
 const MAX_CACHED: usize = 512;
@@ -57,12 +57,14 @@ impl Permit {
     }
 }
 
-/// How a service lets people say why they do something.
-pub struct Reasons<'a> {
-    /// What stands with the operation itself; looked for only where it is needed.
+/// What a service can do about the obligations of a permit.
+pub struct Means<'a> {
+    /// The reason that stands with the operation itself; looked for only where it is needed.
     pub stated: &'a dyn Fn() -> Option<String>,
     /// What to do, for whoever gave none.
     pub how: &'static str,
+    /// It keeps `@limit`: rows, bytes and time.
+    pub limits: bool,
 }
 
 /// What the gate says to an operation.
@@ -168,16 +170,31 @@ impl GatedSession {
 
     /// Judges an operation for which nobody can say why. Whoever gets a [`Outcome::Permit`] may do it once.
     pub fn judge(&self, operation: &Operation) -> Outcome {
-        self.judge_with(operation, &Reasons { stated: &|| None, how: UNMET })
+        self.judge_with(operation, &Means { stated: &|| None, how: UNMET, limits: false })
     }
 
     /// Judges an operation. Whoever gets a [`Outcome::Permit`] may do it once.
-    pub fn judge_with(&self, operation: &Operation, reasons: &Reasons<'_>) -> Outcome {
+    pub fn judge_with(&self, operation: &Operation, means: &Means<'_>) -> Outcome {
+        let outcome = self.outcome(operation, means);
+        match &outcome {
+            Outcome::Permit(_) => metrics::PERMITTED.add(1),
+            Outcome::Hold(_) => metrics::HELD.add(1),
+            Outcome::Refuse(_) => metrics::REFUSED.add(1),
+        }
+        outcome
+    }
+
+    fn outcome(&self, operation: &Operation, means: &Means<'_>) -> Outcome {
         if let Some(reason) = self.registered.end.borrow().as_ref() {
             return Outcome::Refuse(ended(operation, reason));
         }
         let decided = self.decide(operation).and_then(|permission| {
-            let reason = self.reason_for(operation, &permission, reasons)?;
+            let limits = permission.obligations.limits;
+            if limits.sessions.is_some() || !(means.limits || limits.is_none()) {
+                let why = "its permit demands a limit (@limit) that can't be kept here".to_owned();
+                return Err(refusal(operation, &permission.rules, why, UNMET));
+            }
+            let reason = self.reason_for(operation, &permission, means)?;
             Ok((permission, reason))
         });
         let decided = decided.and_then(|(permission, reason)| {
@@ -214,17 +231,17 @@ impl GatedSession {
         &self,
         operation: &Operation,
         permission: &CachedPermission,
-        reasons: &Reasons<'_>,
+        means: &Means<'_>,
     ) -> Result<Option<Arc<str>>, Refusal> {
         let obligations = &permission.obligations;
         if !obligations.reason && obligations.approvals.is_empty() {
             return Ok(None);
         }
-        let stated = (reasons.stated)().as_deref().and_then(plain_reason);
+        let stated = (means.stated)().as_deref().and_then(plain_reason);
         let reason = stated.or_else(|| self.reason.lock().clone());
         if obligations.reason && reason.is_none() {
             let why = "it is permitted to whoever says why, and no reason was given".to_owned();
-            return Err(refusal(operation, &permission.rules, why, reasons.how));
+            return Err(refusal(operation, &permission.rules, why, means.how));
         }
         Ok(reason)
     }
@@ -583,6 +600,11 @@ pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
 pub(super) fn unmet_by_session(obligations: &Obligations) -> Option<&'static str> {
     match obligations {
         Obligations { reason: true, .. } => Some("a reason (@reason)"),
+        Obligations { limits, .. }
+            if *limits != (Limits { sessions: limits.sessions, ..Limits::default() }) =>
+        {
+            Some("a limit (@limit) of what has no rows, bytes or time")
+        }
         _ if obligations.approvals.is_empty() => unmet(obligations),
         _ => Some("an approval (@approval)"),
     }
@@ -596,6 +618,17 @@ pub(super) fn unmet_session(facts: &SessionFacts, rules: Vec<String>, what: &str
         resource: facts.target.name.clone(),
         message: format!("the permit to connect demands {what}"),
         hint: UNMET.to_owned(),
+    }
+}
+
+/// A refusal of a session that would be one too many.
+pub(super) fn too_many(facts: &SessionFacts, rules: Vec<String>, most: u64) -> Refusal {
+    Refusal {
+        rules,
+        action: "connect".to_owned(),
+        resource: facts.target.name.clone(),
+        message: format!("you have {most} sessions at {} already, and may have no more", facts.target.name),
+        hint: "end one first; `sluice sessions --live` lists them".to_owned(),
     }
 }
 

@@ -152,7 +152,7 @@ async fn what_demands_a_reason_gets_one_or_is_refused() {
     let (session, _permit) = gate.open(&person("alice", &["dev"]), facts("s1")).unwrap();
     let judged = |action, stated: Option<&str>| {
         let stated = || stated.map(str::to_owned);
-        session.judge_with(&statement(action), &Reasons { stated: &stated, how: "say why" })
+        session.judge_with(&statement(action), &Means { stated: &stated, how: "say why", limits: false })
     };
     for nothing in [None, Some(""), Some("  "), Some("--")] {
         let Outcome::Refuse(refusal) = judged("update", nothing) else { panic!("{nothing:?}") };
@@ -289,4 +289,32 @@ async fn whom_a_permit_names_is_told_each_time_or_it_is_not_done() {
         told += text.lines().filter(|l| l.contains("\"alarm\"") && l.contains("the shop is down")).count();
     }
     assert_eq!(told, 2);
+}
+
+#[tokio::test]
+async fn limits_are_kept_or_refused() {
+    const LIMITED: &str = r#"
+@id("few") @limit("sessions=2") permit(principal, action == Action::"connect", resource);
+@id("little") @limit("rows=10, bytes=1MiB, time=30s") permit(principal, action == Action::"select", resource);
+"#;
+    let (_dir, gate) = gate(LIMITED);
+    let alice = person("alice", &["dev"]);
+    let (first, _permit) = gate.open(&alice, facts("s1")).unwrap();
+    let (_second, _permit) = gate.open(&alice, facts("s2")).unwrap();
+    let Err(refusal) = gate.open(&alice, facts("s3")) else { panic!("a third") };
+    assert!(refusal.rules == ["few"] && refusal.message.contains('2'), "{refusal:?}");
+    assert!(gate.open(&person("bob", &["dev"]), facts("s4")).is_ok(), "somebody else");
+    // a service that can't count lets nothing pass
+    assert!(matches!(first.judge(&statement("select")), Outcome::Refuse(_)));
+    let counts = Means { stated: &|| None, how: "", limits: true };
+    let Outcome::Permit(permit) = first.judge_with(&statement("select"), &counts) else { panic!() };
+    let limits = permit.obligations().limits;
+    assert_eq!((limits.rows, limits.bytes, limits.seconds), (Some(10), Some(1 << 20), Some(30)));
+    drop(first);
+    assert!(gate.open(&alice, facts("s5")).is_ok());
+    // of a whole session nobody counts rows
+    gate.replace(policy(
+        r#"@id("x") @limit("rows=1") permit(principal, action == Action::"connect", resource);"#,
+    ));
+    assert!(gate.open(&alice, facts("s6")).is_err());
 }

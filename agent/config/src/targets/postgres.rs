@@ -22,6 +22,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option
         );
     }
     let upstream = upstream(section, sink);
+    section.foreign(&super::ssh::KEYS, "an ssh target, and this one is postgres", sink);
     let client = client(section, sink);
     let (classes, known) = classes(section, sink);
     let masks = masks(section, &known, sink);

@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 16] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -26,6 +26,9 @@ pub(super) const NAMES: [&str; 13] = [
     "HOME",
     "EVENTS",
     "DROPPED",
+    "MEMBERS_OF",
+    "TALLIES",
+    "EXECUTED",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {

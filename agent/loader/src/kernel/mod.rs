@@ -22,6 +22,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
+use crate::lineage::Lineage;
 use crate::sys;
 
 pub(crate) use canary::{Layer, child as canary_child};
@@ -77,6 +78,7 @@ pub(crate) struct Guard {
     cgroup: PathBuf,
     links: Vec<OwnedFd>,
     devices: device::Devices,
+    lineage: Lineage,
     ring: aya::maps::RingBuf<aya::maps::MapData>,
     places: BTreeSet<Place>,
     port: u16,
@@ -101,6 +103,8 @@ impl Guard {
             attach::load(&mut ebpf)?;
         }
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
+        let lineage =
+            Lineage::start(&mut ebpf, pins, &maps, whole == 1).map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {
@@ -109,6 +113,7 @@ impl Guard {
             cgroup: cgroup.to_owned(),
             links: Vec::new(),
             devices,
+            lineage,
             ring,
             places: BTreeSet::new(),
             port: 0,
@@ -149,6 +154,11 @@ impl Guard {
             std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| maps::fault("LISTENER", &e))?;
         self.port = port;
         self.lead(sys::netns_cookie(socket.as_fd()).unwrap_or(0))
+    }
+
+    /// Whether these maps are those that a loader before this one has bound its listeners under.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.array::<8>("HOME").is_some_and(|home| u64::from_ne_bytes(home) != 0)
     }
 
     /// The listeners are bound, and the bind program has seen in which network namespace.
@@ -210,6 +220,21 @@ impl Guard {
         &self.cgroup
     }
 
+    /// What sessions on this host execute.
+    pub(crate) fn lineage(&mut self) -> &mut Lineage {
+        &mut self.lineage
+    }
+
+    /// What is pollable while it has something to tell.
+    pub(crate) fn lineage_news(&self) -> BorrowedFd<'_> {
+        self.lineage.news()
+    }
+
+    /// What is pollable while programs wait for a decision.
+    pub(crate) fn waiting(&self) -> Option<BorrowedFd<'_>> {
+        self.lineage.waiting()
+    }
+
     /// Sends a canary down every road and says what became of it.
     pub(crate) fn probe(&mut self) -> Vec<Layer> {
         canary::probe(self)
@@ -222,6 +247,13 @@ impl Guard {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a loader has made this directory: its links or maps are in it, and it is on a bpffs.
+pub(crate) fn is_pins(pins: &Path) -> bool {
+    let bpffs =
+        nix::sys::statfs::statfs(pins).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
+    bpffs && (attach::links(pins).is_dir() || pins.join(format!("maps-{ABI_VERSION}")).is_dir())
 }
 
 /// The root of cgroup v2 alone has no type: nobody on this host is outside of it.

@@ -152,6 +152,11 @@ impl Cancel {
         }
     }
 
+    /// Ends what runs at the target, whatever is held beside it.
+    pub(in crate::services::postgres) fn stop(&self) {
+        (self.upstream)();
+    }
+
     /// From now on a request withdraws.
     pub(in crate::services::postgres) fn hold(&self) {
         self.holds.store(true, Ordering::Release);

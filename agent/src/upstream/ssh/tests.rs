@@ -118,6 +118,7 @@ fn target(host_keys: &[&PrivateKey], host_ca: &[&PrivateKey]) -> Target {
             proof: SshProof::Certificate,
             host_keys: lines(host_keys),
             host_ca: lines(host_ca),
+            truth: sluice_config::Truth::Off,
         }),
     }
 }
@@ -148,7 +149,7 @@ fn certificate_for(
 
 /// The word for what came of it, and whether it was an alarm.
 async fn kind(target: &Target, place: &Place, proof: Proof, known: &Arc<KnownHosts>) -> (&'static str, bool) {
-    match open(target, place.address, "deploy", proof, Arc::clone(known)).await {
+    match open(super::Place { target, address: place.address, account: "deploy" }, proof, Arc::clone(known), None).await {
         Ok(_) => ("ok", false),
         Err(error) => {
             assert!(!error.detail().contains('\u{1b}') && !error.hint().is_empty());

@@ -17,7 +17,7 @@ use sluice_policy::Refusal;
 use sluice_protocol::postgres::sql::Catalogue;
 use sluice_protocol::postgres::wire::{Report, report::code};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::Tape;
 use super::machine::{End, Granted, Holding, Machine, Pause, Start};
@@ -148,6 +148,8 @@ enum Event {
     Granting(Granting),
     Withdrawn,
     Catalogue(Result<Arc<Catalogue>, String>),
+    /// The statement that runs has to be over by now.
+    Overdue,
     Ended(EndReason),
 }
 
@@ -168,6 +170,7 @@ pub(super) async fn run<R: Tape>(established: Established<R>) -> End {
         server: Leg::new(established.server, established.server_ahead),
         waiting: Waiting::Nothing,
         cancel: established.cancel,
+        alarm: None,
         read_catalogue: established.read_catalogue,
         preview: established.preview,
     };
@@ -193,6 +196,8 @@ struct Pump<R, S> {
     client: Leg<S>,
     server: Leg<S>,
     waiting: Waiting,
+    /// Goes off when the statement that runs has to be over.
+    alarm: Option<Pin<Box<Sleep>>>,
     cancel: Arc<Cancel>,
     read_catalogue: Arc<ReadCatalogue>,
     preview: Arc<Preview>,
@@ -212,6 +217,7 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
         self.commit().await?;
         worked?;
         self.begin_waiting();
+        self.set_alarm();
         if self.server.closed {
             return Err(End::Server);
         }
@@ -246,6 +252,13 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
         Ok(())
     }
 
+    fn set_alarm(&mut self) {
+        let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
+        if self.alarm.as_ref().map(|alarm| alarm.deadline()) != deadline {
+            self.alarm = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        }
+    }
+
     /// Makes a future of what the machine has paused for.
     fn begin_waiting(&mut self) {
         match &mut self.machine.pause {
@@ -272,6 +285,11 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
     fn poll(&mut self, cx: &mut Context<'_>, ended: &mut Boxed<EndReason>) -> Poll<Result<Event, End>> {
         if let Poll::Ready(reason) = ended.as_mut().poll(cx) {
             return Poll::Ready(Ok(Event::Ended(reason)));
+        }
+        if let Some(alarm) = &mut self.alarm
+            && alarm.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(Event::Overdue));
         }
         match &mut self.waiting {
             Waiting::Nothing => {}
@@ -307,6 +325,11 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
         match event {
             Event::Moved => Ok(()),
             Event::Ended(reason) => Err(End::Ended(reason)),
+            Event::Overdue => {
+                self.machine.overdue();
+                self.cancel.stop();
+                Ok(())
+            }
             Event::Catalogue(read) => {
                 self.waiting = Waiting::Nothing;
                 self.machine.pause = None;

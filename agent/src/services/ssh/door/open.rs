@@ -8,8 +8,8 @@ use crate::audit;
 use crate::gate::{GatedSession, SessionFacts};
 use crate::recorder::SessionRecording;
 use crate::services::caller::Caller;
-use crate::services::ssh::relay::{Legs, Link};
-use crate::upstream::ssh::{Identity, Opened, SshError};
+use crate::services::ssh::relay::{Following, Legs, Link};
+use crate::upstream::ssh::{Follow, Identity, Opened, SshError};
 
 /// Opens the session with the target, or says why not.
 pub(super) async fn open(
@@ -33,9 +33,12 @@ pub(super) async fn open(
         database: account,
         context: caller.context(known.login.how, ""),
     };
+    // before anybody is followed: what comes early waits here
+    let (registration, inbox) = house.lineages.expect(&facts.session);
     match establish(caller, known, facts, house).await {
-        Ok((gated, opened)) => {
-            let legs = Legs { client, client_flows: flows, target: opened };
+        Ok((gated, mut opened)) => {
+            let following = Following { begun: opened.lineage.take(), registration, inbox };
+            let legs = Legs { client, client_flows: flows, target: opened, following };
             let person = (Arc::clone(caller), known.clone());
             Ok(Link::new(Arc::clone(house), person, gated, recording, legs))
         }
@@ -65,7 +68,9 @@ async fn establish(
     })?;
     let event = audit::session_opened(&facts, &who, &caller.origin(), &caller.lineage);
     house.audit.record_now(&event).map_err(|error| Fatal::unrecorded(&error))?;
-    let identity = Identity { subject: &who.subject, session: &facts.session };
+    let truth = facts.target.ssh().map_or(sluice_config::Truth::Off, |ssh| ssh.truth);
+    let follow = Follow { link: &house.link, session: &facts.session, truth };
+    let identity = Identity { subject: &who.subject, session: &facts.session, follow };
     let opened = house.upstreams.open_ssh(permit, identity, &house.ssh_authority, &house.known_hosts).await;
     let opened = opened.map_err(|error| upstream_fatal(&error, &caller.target.name))?;
     Ok((gated, opened))

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::forward::End;
+use super::lineage::{Followed, Following};
 use super::record::{ClientWriter, Tape};
 use super::say;
 use crate::app::House;
@@ -34,6 +35,7 @@ pub(in crate::services::ssh) struct Legs {
     pub(in crate::services::ssh) client: server::Handle,
     pub(in crate::services::ssh) client_flows: Arc<Flows>,
     pub(in crate::services::ssh) target: Opened,
+    pub(in crate::services::ssh) following: Following,
 }
 
 /// A channel that can be told something.
@@ -64,6 +66,8 @@ pub(in crate::services::ssh) struct Link {
     ending: watch::Sender<Option<String>>,
     /// The client's connection has ended.
     finished: AtomicBool,
+    /// What the kernel tells of it.
+    followed: Mutex<Option<Followed>>,
 }
 
 impl Link {
@@ -74,8 +78,8 @@ impl Link {
         recording: SessionRecording,
         legs: Legs,
     ) -> Arc<Self> {
-        let Opened { handle, incoming, flows } = legs.target;
-        Arc::new(Self {
+        let Opened { handle, incoming, flows, .. } = legs.target;
+        let link = Arc::new(Self {
             house,
             person,
             gated,
@@ -92,7 +96,11 @@ impl Link {
             screen_lent: AtomicBool::new(false),
             ending: watch::channel(None).0,
             finished: AtomicBool::new(false),
-        })
+            followed: Mutex::new(None),
+        });
+        let followed = link.follow(legs.following);
+        *link.followed.lock() = followed;
+        link
     }
 
     pub(super) fn house(&self) -> &House {
@@ -235,6 +243,10 @@ impl Link {
         let reason = told.unwrap_or_else(|| "the client closed the connection".to_owned());
         self.end(reason.clone());
         self.leave_target().await;
+        let followed = self.followed.lock().take();
+        if let Some(followed) = followed {
+            self.settle(followed).await;
+        }
         self.tape.close(&reason).await;
         let (facts, who) = (self.gated.facts(), self.gated.principal());
         tracing::info!(session = facts.session, who = who.name, reason, "session ended");

@@ -1,0 +1,281 @@
+//! The loop: signals, events of the kernel, the proxy's questions, names and files that change.
+
+mod arm;
+mod follow;
+mod places;
+mod reload;
+mod talk;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sluice_api::handover::{self, Destinations, from_loader};
+use sluice_config::Config;
+
+use crate::grounds::Account;
+use crate::kernel::{Guard, Layer};
+use crate::names::{Known, Resolver, now_s};
+use crate::notify;
+use crate::proxy::{MAX_PACKET, Proxy};
+use crate::tell::Kept;
+use crate::watch::Watch;
+
+use places::{destinations, places, target_of};
+
+/// The proxy may finish its sessions for so long after a stop.
+const FINISH: Duration = Duration::from_secs(10);
+/// Files are read again when nothing has changed for so long: an editor writes more than once.
+const CALM: Duration = Duration::from_millis(300);
+/// Events that are taken from the ring before others have their turn.
+const EVENTS: usize = 128;
+/// A probe holds for so long: it starts a process, and everybody may ask.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Everything that the loop holds.
+pub(crate) struct Loader {
+    path: PathBuf,
+    config: Config,
+    /// Read after a change, in force once the proxy has accepted it too.
+    next: Option<Config>,
+    account: Account,
+    cgroup: PathBuf,
+    guard: Guard,
+    listeners: Vec<OwnedFd>,
+    admin: OwnedFd,
+    metrics: Option<OwnedFd>,
+    proxy: Option<Proxy>,
+    start_at: Option<Instant>,
+    pause: Duration,
+    known: Known,
+    resolver: Resolver,
+    wake: File,
+    watch: Option<Watch>,
+    kept: Kept,
+    probed: Option<(Instant, Vec<Layer>)>,
+    signals: SignalFd,
+    /// When the proxy has to be gone.
+    stopping: Option<Instant>,
+}
+
+fn fault<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Signals that the loop hears; to be called before the first thread.
+pub(crate) fn signals() -> Result<SignalFd, String> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(fault("blocking signals"))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(fault("signalfd"))
+}
+
+impl Loader {
+    fn layers(&mut self) -> Vec<Layer> {
+        if let Some((at, layers)) = &self.probed
+            && at.elapsed() < FRESH
+        {
+            return layers.clone();
+        }
+        let layers = self.guard.probe();
+        self.probed = Some((Instant::now(), layers.clone()));
+        layers
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        tracing::info!(cgroup = %self.guard.cgroup().display(), "guarding");
+        let mut buffer = vec![0; MAX_PACKET + 1];
+        loop {
+            if self.start_at.is_some_and(|at| at <= Instant::now()) && self.stopping.is_none() {
+                self.start();
+            }
+            let ready = self.wait()?;
+            notify::alive();
+            if ready.signals {
+                self.signalled();
+            }
+            if ready.events {
+                self.kernel_events();
+            }
+            if ready.waiting {
+                self.ask_for_programs();
+            }
+            if ready.lineage {
+                self.executions();
+            }
+            if ready.devices {
+                self.guard.look_at_devices();
+            }
+            if ready.names {
+                self.resolved();
+            }
+            if ready.files
+                && let Some(watch) = &mut self.watch
+            {
+                watch.noticed();
+            }
+            if self.watch.as_mut().is_some_and(|watch| watch.calm_for(CALM)) {
+                self.reread();
+            }
+            if ready.proxy {
+                self.hear(&mut buffer);
+            }
+            self.tend();
+            if self.stopping.is_some() && self.proxy.is_none() {
+                tracing::info!("stopped; what is protected stays closed until sluice-loader starts again");
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Result<Ready, String> {
+        let timeout = self.timeout();
+        let events = self.guard.events();
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(events, PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.guard.lineage_news(), PollFlags::POLLIN),
+        ];
+        let waiting = self.guard.waiting().map(|waiting| {
+            fds.push(PollFd::new(waiting, PollFlags::POLLIN));
+            fds.len() - 1
+        });
+        let files = self.watch.as_ref().map(|watch| {
+            fds.push(PollFd::new(watch.descriptor(), PollFlags::POLLIN));
+            fds.len() - 1
+        });
+        let proxy = self.proxy.as_ref().map(|proxy| {
+            let (socket, writes) = proxy.socket();
+            let flags = if writes { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+            fds.push(PollFd::new(socket, flags));
+            fds.len() - 1
+        });
+        let devices = self.guard.device_news().map(|news| {
+            fds.push(PollFd::new(news, PollFlags::POLLIN));
+            fds.len() - 1
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(format!("poll: {error}")),
+        }
+        let any = |index: usize| fds.get(index).is_some_and(|fd| fd.any().unwrap_or(false));
+        Ok(Ready {
+            signals: any(0),
+            events: any(1),
+            names: any(2),
+            lineage: any(3),
+            waiting: waiting.is_some_and(any),
+            files: files.is_some_and(any),
+            proxy: proxy.is_some_and(any),
+            devices: devices.is_some_and(any),
+        })
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let mut at = Instant::now() + Duration::from_secs(5);
+        at = at.min(self.start_at.unwrap_or(at)).min(self.stopping.unwrap_or(at));
+        if let Some(noticed) = self.watch.as_ref().and_then(Watch::since) {
+            at = at.min(noticed + CALM);
+        }
+        let left = at.saturating_duration_since(Instant::now()).as_millis();
+        // rounded up: a timeout of 0 would spin until the moment has come
+        PollTimeout::try_from(left + 1).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn signalled(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok()) {
+                Some(Signal::SIGHUP) => self.reread(),
+                Some(Signal::SIGTERM | Signal::SIGINT) => self.stop(),
+                // SIGCHLD: `tend` looks at the proxy
+                _ => {}
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        notify::stopping();
+        self.stopping = Some(Instant::now() + FINISH);
+        if let Some(proxy) = &mut self.proxy
+            && !proxy.send(from_loader::Message::Stop(handover::Stop {}), Vec::new())
+        {
+            proxy.kill();
+        }
+    }
+
+    fn kernel_events(&mut self) {
+        // no more than these at a time: whoever floods the ring must not keep the proxy waiting
+        for _ in 0..EVENTS {
+            let Some(event) = self.guard.next_event() else { break };
+            let target = target_of(&self.config, &self.known, &event);
+            self.kept.push(&event, &target);
+        }
+        self.tell_events();
+    }
+
+    fn tell_events(&mut self) {
+        let Some(proxy) = self.proxy.as_mut().filter(|proxy| proxy.ready) else { return };
+        while let Some(batch) = self.kept.batch() {
+            if !proxy.send(from_loader::Message::Events(batch), Vec::new()) {
+                proxy.kill();
+                return;
+            }
+        }
+    }
+
+    fn resolved(&mut self) {
+        let mut byte = [0; 64];
+        // one byte a round; it is readable
+        let _ = self.wake.read(&mut byte);
+        let mut changed = false;
+        while let Ok(found) = self.resolver.rounds.try_recv() {
+            changed |= self.known.update(&found, &self.config, now_s());
+        }
+        if changed {
+            self.known.keep(&self.config);
+            self.protect();
+        }
+    }
+
+    fn protect(&mut self) {
+        let places = places(&self.config, &self.known);
+        if let Err(error) = self.guard.protect(&places) {
+            tracing::error!(%error, "the table of protected places could not be changed");
+        }
+        let list = destinations(&self.config, &self.known);
+        self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
+    }
+
+    fn say(&mut self, message: from_loader::Message, descriptors: Vec<OwnedFd>) {
+        if let Some(proxy) = self.proxy.as_mut().filter(|proxy| proxy.ready)
+            && !proxy.send(message, descriptors)
+        {
+            tracing::error!("sluiced does not read what it is told, and is ended");
+            proxy.kill();
+        }
+    }
+}
+
+/// What poll found.
+struct Ready {
+    signals: bool,
+    events: bool,
+    names: bool,
+    lineage: bool,
+    waiting: bool,
+    files: bool,
+    proxy: bool,
+    devices: bool,
+}

@@ -1,0 +1,182 @@
+//! The proxy: started, spoken to, and started again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use sluice_api::handover::{self, Described, Destinations, Hello, Layers, from_loader, from_proxy};
+
+use super::Loader;
+use super::places::destinations;
+use crate::process;
+use crate::proxy::{self, Heard, Proxy};
+use crate::tell::cut;
+
+/// Version of the conversation; both sides must name the same.
+const VERSION: u32 = 1;
+/// A proxy that ran for so long starts again at once.
+const STEADY: Duration = Duration::from_secs(5);
+/// Otherwise after this, doubled each time, up to [`MAX_PAUSE`].
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// A proxy that has not answered the first message by then is ended.
+const READY: Duration = Duration::from_secs(30);
+
+impl Loader {
+    pub(super) fn start(&mut self) {
+        self.start_at = None;
+        let program = proxy::program(self.config.agent.proxy.as_deref());
+        match Proxy::start(&program, &self.path, self.account, &self.cgroup, &mut self.guard) {
+            Ok(mut proxy) => {
+                let hello = self.hello();
+                let given: io::Result<Vec<OwnedFd>> = self
+                    .listeners
+                    .iter()
+                    .chain([&self.admin])
+                    .chain(&self.metrics)
+                    .map(|fd| fd.try_clone())
+                    .collect();
+                let greeted = given.is_ok_and(|given| proxy.send(from_loader::Message::Hello(hello), given));
+                if !greeted {
+                    proxy.kill();
+                }
+                self.proxy = Some(proxy);
+            }
+            Err(error) => {
+                tracing::error!("sluiced does not start: {error}");
+                self.again();
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            version: VERSION,
+            abi_version: sluice_abi::ABI_VERSION,
+            listeners: vec!["ipv4".to_owned(), "ipv6".to_owned()][..self.listeners.len()].to_vec(),
+            loader_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ticks_per_second: u32::try_from(process::ticks_per_second()).unwrap_or(100),
+            metrics: self.metrics.is_some(),
+        }
+    }
+
+    /// Another proxy is to start, the later the more often it has failed.
+    fn again(&mut self) {
+        self.start_at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+    }
+
+    pub(super) fn hear(&mut self, buffer: &mut [u8]) {
+        loop {
+            let Some(proxy) = &mut self.proxy else { return };
+            if !proxy.flush() {
+                proxy.kill();
+                return;
+            }
+            match proxy.hear(buffer) {
+                Heard::Message(message) => self.answer(message),
+                Heard::Nothing => return,
+                Heard::Gone => {
+                    // it ends, or it has closed its socket and is of no use any more
+                    proxy.leave();
+                    return;
+                }
+                Heard::Nonsense(what) => {
+                    tracing::error!(what, "sluiced said what no proxy says, and is ended");
+                    proxy.kill();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, message: from_proxy::Message) {
+        match message {
+            from_proxy::Message::Ready(ready) => self.ready(ready.version),
+            from_proxy::Message::Describe(asked) => {
+                let lineage = cut(process::lineage(asked.pid, asked.start_ns));
+                let described = Described { request: asked.request, lineage };
+                self.say(from_loader::Message::Described(described), Vec::new());
+            }
+            from_proxy::Message::EventsSeen(seen) => self.kept.seen(seen.up_to),
+            from_proxy::Message::ProbeLayers(asked) => {
+                let layers = self.report(asked.request);
+                self.say(from_loader::Message::Layers(layers), Vec::new());
+            }
+            from_proxy::Message::Reloaded(answer) => self.reloaded(&answer),
+            from_proxy::Message::Follow(asked) => self.follow(&asked),
+            from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
+            from_proxy::Message::Settle(asked) => self.settle(&asked),
+            from_proxy::Message::Decided(decided) => {
+                if let Some(hold) = self.guard.lineage().hold() {
+                    hold.decided(decided.request, decided.allowed);
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, version: u32) {
+        let Some(proxy) = &mut self.proxy else { return };
+        if version != VERSION {
+            tracing::error!(version, "sluiced is of another release; install both of the same");
+            proxy.kill();
+            return;
+        }
+        proxy.ready = true;
+        self.kept.start_over();
+        self.guard.lineage().queue().start_over();
+        self.credentials();
+        let list = destinations(&self.config, &self.known);
+        self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
+        self.tell_events();
+        self.tell_executions();
+    }
+
+    fn report(&mut self, request: u64) -> Layers {
+        let layers = self.layers().into_iter().map(|layer| handover::Layer {
+            name: layer.name.to_owned(),
+            state: layer.state.to_owned(),
+            proof: layer.proof,
+        });
+        Layers {
+            request,
+            layers: layers.collect(),
+            destinations: destinations(&self.config, &self.known),
+            events_dropped: self.guard.dropped() + self.kept.lost(),
+            cgroup: self.guard.cgroup().display().to_string(),
+            armed_for_s: self.guard.armed_for().as_secs(),
+        }
+    }
+
+    /// Looks after the proxy: has it ended, does it hang, has its time come?
+    pub(super) fn tend(&mut self) {
+        let Some(proxy) = &mut self.proxy else { return };
+        if !proxy.ready && proxy.since.elapsed() > READY {
+            tracing::error!("sluiced does not answer, and is ended");
+            proxy.kill();
+        }
+        if self.stopping.is_some_and(|at| at <= Instant::now()) {
+            proxy.kill();
+        }
+        let Some(how) = proxy.ended() else { return };
+        let (pid, steady) = (proxy.pid(), proxy.since.elapsed() > STEADY);
+        self.proxy = None;
+        // whoever could say yes to them has gone
+        if let Some(hold) = self.guard.lineage().hold() {
+            hold.refuse(None);
+        }
+        if let Err(error) = self.guard.dismiss() {
+            tracing::error!(%error, "the guard");
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        tracing::error!(pid, how, "sluiced has ended; it is started again, nothing passes meanwhile");
+        if steady {
+            self.pause = PAUSE;
+            self.start_at = Some(Instant::now());
+        } else {
+            self.again();
+        }
+    }
+}
