@@ -1,10 +1,14 @@
 //! What a connection may be made of: algorithms, channels, a screen that is lent, and what would run later.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use sluice_tests::command::until;
 use sluice_tests::enclosure::in_room;
 use sluice_tests::gate::{Gate, both};
 use sluice_tests::road::Road;
+use sluice_tests::world::HOME;
 
 #[test]
 fn c10_weak_algorithms_are_not_on_offer_and_strict_key_exchange_is() {
@@ -128,5 +132,25 @@ fn explain_says_how_a_command_line_is_judged() {
             assert!(both(&said).contains(words), "{line}: {}", said.shown());
         }
         Ok(())
+    });
+}
+
+/// What was carried comes out of the recording again, byte for byte, where the configuration keeps it.
+#[test]
+fn content_of_transfers_is_kept_where_the_configuration_says_so() {
+    in_room("content_of_transfers_is_kept_where_the_configuration_says_so", |room| {
+        let mut gate = Gate::open(room)?;
+        let carry = "head -c 300000 /dev/urandom > in; scp -q in $HOST:/tmp/kept-sftp; scp -q -O in $HOST:/tmp/kept-scp\n\
+            scp -q $HOST:/tmp/kept-sftp back; scp -q -O $HOST:/tmp/kept-scp back\n\
+            n=0; for id in $(sluice sessions | grep -o '[0-9a-f]\\{8\\}-[0-9a-f-]*' | head -4); do\n\
+            sluice replay --files out-$id $id > said 2>&1 && for file in out-$id/*; do cmp $file in && n=$((n+1)); done; done\n\
+            echo kept $n";
+        let said = gate.walk(carry)?;
+        assert_eq!(said.text(), "kept 0\n", "off by default: {}", said.shown());
+        let file = Path::new(HOME).join("sluice/sluice.toml");
+        let text = fs::read_to_string(&file)?;
+        fs::write(&file, text.replace("[recording]\n", "[recording]\ntransfers = \"content\"\n"))?;
+        gate.scene.hangup()?;
+        until("content is kept", Duration::from_secs(20), || Ok(gate.walk(carry)?.text() == "kept 4\n"))
     });
 }

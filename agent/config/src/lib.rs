@@ -19,7 +19,7 @@ pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Metrics,
     MetricsListen, Policy, PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target,
-    TlsMode, Truth, Upstream,
+    TlsMode, Transfers, Truth, Upstream,
 };
 
 use std::path::Path;

@@ -11,6 +11,7 @@ use crate::targets;
 use crate::values::Bytes;
 use crate::{
     Agent, Algorithm, Config, Guard, Identity, Limits, Metrics, MetricsListen, Policy, Recording, Target,
+    Transfers,
 };
 
 /// More than this many syntax errors are the follow-ups of one.
@@ -221,6 +222,8 @@ fn recording(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Recording {
     let recording = Recording {
         max_rows: section.or("max_rows", 1_000, sink),
         max_bytes: section.or("max_bytes", Bytes(4 << 20), sink).0,
+        transfers: section.or("transfers", Transfers::Digest, sink),
+        max_transfer: section.or("max_transfer", Bytes(16 << 20), sink).0,
         min_free: section.or("min_free", Bytes(256 << 20), sink).0,
     };
     section.finish(sink);

@@ -224,8 +224,21 @@ pub struct Recording {
     pub max_rows: u64,
     /// Bytes of one statement's result that are kept. Default 4 MiB.
     pub max_bytes: u64,
+    /// What is kept of files that are carried. Default their digest.
+    pub transfers: Transfers,
+    /// Bytes of one file's content that are kept. Default 16 MiB.
+    pub max_transfer: u64,
     /// Free bytes of the file system below which new sessions are refused. Default 256 MiB.
     pub min_free: u64,
+}
+
+/// What is kept of a file that SFTP or scp carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfers {
+    /// Size and SHA-256.
+    Digest,
+    /// Its content, too.
+    Content,
 }
 
 /// `[limits]`.

@@ -7,7 +7,7 @@ use toml::de::{DeInteger, DeValue};
 
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
-use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode, Truth};
+use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode, Transfers, Truth};
 
 /// A number of bytes, written as `4MiB` or plainly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,12 @@ impl FromToml for TlsMode {
 impl FromToml for ClientTls {
     fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
         word(value, key, &[("prefer", ClientTls::Prefer), ("require", ClientTls::Require)], sink)
+    }
+}
+
+impl FromToml for Transfers {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("digest", Transfers::Digest), ("content", Transfers::Content)], sink)
     }
 }
 

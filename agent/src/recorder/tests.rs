@@ -4,7 +4,13 @@ use sluice_evidence::ledger::Standing;
 use sluice_evidence::{Accept, End, State};
 
 fn settings() -> Recording {
-    Recording { max_rows: 2, max_bytes: 1 << 20, min_free: 0 }
+    Recording {
+        max_rows: 2,
+        max_bytes: 1 << 20,
+        transfers: sluice_config::Transfers::Digest,
+        max_transfer: 0,
+        min_free: 0,
+    }
 }
 
 fn opened() -> record::Opened {

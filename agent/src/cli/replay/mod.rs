@@ -3,6 +3,7 @@
 mod asciicast;
 mod console;
 mod emulator;
+mod files;
 mod player;
 mod reel;
 mod text;
@@ -18,6 +19,7 @@ use sluice_api::admin::{self, request::Request, response::Response};
 use super::client::{Client, odd};
 use super::terminal::{print, say};
 use super::{Failure, print_json_line};
+use files::Files;
 use reel::Reel;
 
 pub(super) use player::{Watched, follow};
@@ -55,6 +57,9 @@ pub(super) struct Replay {
     /// Write the terminal as asciicast v2, for asciinema's players; `-` for stdout. The bytes are the session's own.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "search", "speed"])]
     asciicast: Option<PathBuf>,
+    /// Write the content of transfers into this directory, where it was kept (`recording.transfers`).
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["text", "search", "speed", "asciicast"])]
+    files: Option<PathBuf>,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -68,7 +73,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<(), Failure> {
-    let quiet = command.asciicast.is_some();
+    let quiet = command.asciicast.is_some() || command.files.is_some();
+    let mut files = command.files.as_deref().map(Files::into).transpose()?;
     let plays = !json && !command.text && command.search.is_none() && can_draw();
     client.send(Request::Replay(admin::Replay { id: command.id.clone() }))?;
     let mut text = Text::new(command.rows);
@@ -79,6 +85,9 @@ pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<
         if json && !quiet {
             print_json_line(&entry)?;
             continue;
+        }
+        if let (Some(files), Some(what)) = (&mut files, &entry.entry) {
+            files.take(what)?;
         }
         // what is played is not printed
         let taken = (plays || quiet) && reel.take(&mut entry);
@@ -91,6 +100,15 @@ pub(super) fn replay(mut client: Client, command: Replay, json: bool) -> Result<
         if wanted && !shown.is_empty() {
             print(&shown)?;
         }
+    }
+    if let Some(files) = files {
+        for file in files.written() {
+            say(&format!("{}", file.display()));
+        }
+        return match files.written().len() {
+            0 => Err(Failure::Failed("no content of files was kept in this session".to_owned())),
+            _ => Ok(()),
+        };
     }
     if let Some(file) = &command.asciicast {
         return export(&reel, file, &command);

@@ -85,6 +85,8 @@ impl Text {
                 terminal_text(&since, terminal)
             }
             Entry::File(file) => file_text(&since, file),
+            // `--files` has it
+            Entry::Content(_) => String::new(),
             Entry::Moderation(moderation) => moderation_text(&since, moderation),
             Entry::Executed(executed) => executed_text(&since, executed),
             Entry::Lineage(lineage) => lineage_text(&since, lineage),

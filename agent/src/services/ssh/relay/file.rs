@@ -1,8 +1,11 @@
 //! Files at the gate, for the protocols that carry files.
 use russh::ChannelMsg;
 use sluice_api::record;
+use sluice_api::record::entry::Entry;
+use sluice_config::Transfers;
 use sluice_policy::Operation;
 
+use super::content::Content;
 use super::judge::Verdict;
 use super::pump::Way;
 use super::say;
@@ -67,6 +70,24 @@ impl Way<'_> {
             FileVerdict::Go => {}
         }
         verdict
+    }
+
+    /// What is to be known of a file's content, by the configuration of this moment.
+    pub(super) fn content(&self) -> Content {
+        let settings = self.link.house().settings.load();
+        let recording = &settings.config.recording;
+        match recording.transfers {
+            Transfers::Digest => Content::default(),
+            Transfers::Content => Content::kept(self.link.tape().transfer(), recording.max_transfer),
+        }
+    }
+
+    /// Pieces of content go on record, before they go on.
+    pub(super) async fn note_content(&self, content: &mut Content) {
+        for piece in content.pieces() {
+            let piece = record::Content { operation: self.id, ..piece };
+            self.link.tape().entry(Entry::Content(piece)).await;
+        }
     }
 
     /// Something was done to a file, or was tried.

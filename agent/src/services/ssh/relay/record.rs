@@ -15,16 +15,26 @@ use crate::recorder::{Recorded, RecorderError, Released, SessionRecording};
 pub(super) struct Tape {
     recording: Mutex<Option<SessionRecording>>,
     operations: AtomicU64,
+    transfers: AtomicU64,
 }
 
 impl Tape {
     pub(super) fn new(recording: SessionRecording) -> Self {
-        Self { recording: Mutex::new(Some(recording)), operations: AtomicU64::new(1) }
+        Self {
+            recording: Mutex::new(Some(recording)),
+            operations: AtomicU64::new(1),
+            transfers: AtomicU64::new(1),
+        }
     }
 
     /// The number of the next operation.
     pub(super) fn operation(&self) -> u64 {
         self.operations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of the next transfer whose content is kept.
+    pub(super) fn transfer(&self) -> u64 {
+        self.transfers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Something that happened; it is written with what passes next.

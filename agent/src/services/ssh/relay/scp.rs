@@ -139,7 +139,7 @@ impl ScpPipe {
                 if file.directory {
                     way.note_file(entry).await;
                 } else {
-                    self.current = Some((entry, Content::default()));
+                    self.current = Some((entry, way.content()));
                 }
                 let (side, bytes) = self.copy.forward(file);
                 self.put(side, &bytes);
@@ -159,7 +159,8 @@ impl ScpPipe {
 
     /// The file at hand is over.
     async fn over(&mut self, way: &Way<'_>, failed: Option<String>) {
-        let Some((mut entry, content)) = self.current.take() else { return };
+        let Some((mut entry, mut content)) = self.current.take() else { return };
+        way.note_content(&mut content).await;
         content.fill(&mut entry);
         entry.failed = failed.is_some();
         entry.message = failed.unwrap_or_default();
@@ -168,6 +169,9 @@ impl ScpPipe {
 
     /// Sends what has come together, on record.
     async fn send(&mut self, way: &Way<'_>, up: &ChannelWriteHalf<client::Msg>) -> Result<(), Over> {
+        if let Some((_, content)) = &mut self.current {
+            way.note_content(content).await;
+        }
         match way.both(&mut self.to_client, &mut self.to_target, up).await {
             true => Ok(()),
             false => Err(Over::Gone),

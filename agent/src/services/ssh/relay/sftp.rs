@@ -241,6 +241,10 @@ impl SftpPipe {
                 self.to_client.extend_from_slice(&answer);
             }
         }
+        for open in self.files.values_mut() {
+            way.note_content(&mut open.read).await;
+            way.note_content(&mut open.written).await;
+        }
         match way.both(&mut self.to_client, &mut self.to_target, up).await {
             true => Ok(()),
             false => Err(Over::Gone),
@@ -255,8 +259,8 @@ impl SftpPipe {
                 let open = Open {
                     path: text(&path),
                     writes: flags.write || flags.append || flags.create || flags.truncate,
-                    read: Content::default(),
-                    written: Content::default(),
+                    read: way.content(),
+                    written: way.content(),
                 };
                 self.files.insert(id, open);
             }
@@ -277,7 +281,9 @@ impl SftpPipe {
     }
 
     async fn closed(&self, way: &Way<'_>, open: Open, failure: Option<String>) {
-        let Open { path, writes, read, written } = open;
+        let Open { path, writes, mut read, mut written } = open;
+        way.note_content(&mut read).await;
+        way.note_content(&mut written).await;
         let (is_read, is_written) = (!read.is_empty(), writes || !written.is_empty());
         for (passed, content, action) in
             [(is_read || !is_written, read, "file_read"), (is_written, written, "file_write")]
