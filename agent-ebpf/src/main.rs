@@ -15,10 +15,12 @@ mod datagram;
 mod device;
 mod egress;
 mod event;
+mod lookup;
 mod maps;
 mod origin;
 mod packet;
 mod peername;
+mod port;
 mod protected;
 mod task;
 

@@ -1,6 +1,7 @@
 //! The sections of `sluice.toml`. Field names are the keys of the file.
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub enum Layer {
     Origin,
     /// `cgroup_skb/egress`: packets to protected addresses are dropped.
     Egress,
+    /// `sk_lookup`: new connections to guarded ports of this host go to the proxy.
+    Lookup,
     /// `tcx`/`clsact` egress on devices: packet sockets and TUN.
     Device,
     /// BPF-LSM.
@@ -78,12 +81,13 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 7] = [
+    pub const ALL: [Layer; 8] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
         Layer::Origin,
         Layer::Egress,
+        Layer::Lookup,
         Layer::Device,
         Layer::Lsm,
     ];
@@ -96,6 +100,7 @@ impl Layer {
             Layer::Peername => "peername",
             Layer::Origin => "origin",
             Layer::Egress => "egress",
+            Layer::Lookup => "lookup",
             Layer::Device => "device",
             Layer::Lsm => "lsm",
         }
@@ -234,12 +239,26 @@ pub struct Limits {
 pub struct Target {
     /// The name that policy, audit and people use. Lower-case letters, digits, `-`, `_`, `.`.
     pub name: String,
-    /// Where it is; never empty.
+    /// On which side of it Sluice stands.
+    pub mode: Mode,
+    /// Where it is; in ingress mode the names by which clients know this host. Never empty.
     pub hosts: Vec<Host>,
     /// Its ports; never empty, never 0.
     pub ports: Vec<u16>,
     /// What is spoken there, and what that needs; never guessed from bytes.
     pub service: Service,
+}
+
+/// On which side of a target Sluice stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On the clients' host: connects to the target's places are led away. The default.
+    Egress,
+    /// On the target's own host: new connections to its ports, from wherever, meet the proxy first.
+    Ingress {
+        /// Where the service itself listens, at the same ports. Default 127.0.0.1.
+        address: IpAddr,
+    },
 }
 
 /// What a target speaks, with the keys that only this protocol has.
@@ -281,6 +300,9 @@ pub struct SshTarget {
     pub host_keys: Vec<String>,
     /// CAs whose host certificates for the target's names are good, each `algorithm base64`.
     pub host_ca: Vec<String>,
+    /// `[target.client] host_key_files` (ingress): the sshd's own private host keys, so that no client sees another key than
+    /// before. Opened by the loader and handed over as descriptors. Empty: Sluice's own key and certificate.
+    pub host_key_files: Vec<PathBuf>,
 }
 
 /// How Sluice proves itself to an SSH target.
@@ -353,6 +375,17 @@ pub enum TlsMode {
 pub struct ClientLeg {
     /// What Sluice asks of the client. Default `prefer`.
     pub tls: ClientTls,
+    /// `certificate_file` and `key_file` (ingress): the server's own certificate. `None`: one of Sluice's own CA.
+    pub own: Option<ServerCertificate>,
+}
+
+/// A server's own certificate: opened by the loader and handed over as descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerCertificate {
+    /// PEM: the certificate, then those above it.
+    pub certificate_file: PathBuf,
+    /// PEM: its private key.
+    pub key_file: PathBuf,
 }
 
 /// TLS between the client and Sluice.

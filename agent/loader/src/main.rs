@@ -41,7 +41,7 @@ enum Act {
     Disarm,
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
-    Canary { cgroup: PathBuf, port: u16 },
+    Canary { cgroup: PathBuf, port: u16, service: u16 },
 }
 
 fn main() -> ExitCode {
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let outcome = match arguments.command {
-        Some(Act::Canary { cgroup, port }) => {
-            kernel::canary_child(&cgroup, port).map_err(|e| (1, e.to_string()))
+        Some(Act::Canary { cgroup, port, service }) => {
+            kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))
         }
         Some(Act::Disarm) => disarm(&arguments.config),
         None => guard(&arguments.config),

@@ -22,7 +22,7 @@ pub use error::SshError;
 pub use leg::{Incoming, IncomingKind, Leg};
 
 use self::host::Expected;
-use super::{CONNECT_PATIENCE, SESSION_PATIENCE, Secret, Upstreams};
+use super::{CONNECT_PATIENCE, SESSION_PATIENCE, Secret, Secrets, Upstreams};
 use crate::gate::ConnectPermit;
 use crate::ssh::{Flows, KnownHosts, SshAuthority, WINDOW_REMOTE};
 
@@ -89,7 +89,9 @@ impl Upstreams {
                 Proof::Password(self.secrets.target_password(&target.name).ok_or(SshError::NoSecret)?)
             }
         };
-        open(target, permit.address(), permit.account(), proof, Arc::clone(known)).await
+        let own = host_keys(target, &self.secrets)?;
+        let expected = Expected::new(target, permit.address(), Arc::clone(known), &own)?;
+        open(expected, permit.address(), permit.account(), proof).await
     }
 }
 
@@ -97,6 +99,20 @@ enum Proof {
     Certificate(Arc<PrivateKey>, Box<russh::keys::Certificate>),
     Key(Arc<PrivateKey>),
     Password(Arc<Secret>),
+}
+
+/// The private host keys of a service of this host (`target.client.host_key_files`); none: it has none configured.
+///
+/// # Errors
+/// [`SshError`] where one of them is not there or is no key: clients would see another key than before.
+pub fn host_keys(target: &Target, secrets: &Secrets) -> Result<Vec<PrivateKey>, SshError> {
+    let count = target.ssh().map_or(0, |ssh| ssh.host_key_files.len());
+    let read = |index| {
+        let secret =
+            secrets.get(&format!("target/{}/hostkey/{index}", target.name)).ok_or(SshError::NoSecret)?;
+        private_key(&secret).map(Arc::unwrap_or_clone)
+    };
+    (0..count).map(read).collect()
 }
 
 fn private_key(secret: &Secret) -> Result<Arc<PrivateKey>, SshError> {
@@ -109,13 +125,11 @@ fn private_key(secret: &Secret) -> Result<Arc<PrivateKey>, SshError> {
 }
 
 async fn open(
-    target: &Target,
+    expected: Expected,
     address: SocketAddr,
     account: &str,
     proof: Proof,
-    known: Arc<KnownHosts>,
 ) -> Result<Opened, SshError> {
-    let expected = Expected::new(target, address, known)?;
     let config = Arc::new(config(&expected));
     let connect = TcpStream::connect(address);
     let socket = timeout(CONNECT_PATIENCE, connect).await.map_err(|_| SshError::Late)?;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{ALPN_POSTGRESQL, AuthorityError, Stream, Wire};
+use crate::tls::{ALPN_POSTGRESQL, Stream, Wire};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -88,7 +88,7 @@ impl Client {
 /// Reads up to the startup message. `tls` gives the certificate for the client's leg.
 pub(super) async fn greet(
     socket: TcpStream,
-    tls: impl Fn() -> Result<Arc<ServerConfig>, AuthorityError>,
+    tls: impl Fn() -> Result<Arc<ServerConfig>, String>,
     required: ClientTls,
 ) -> Result<Greeted, String> {
     let accept = async |socket: TcpStream| {
