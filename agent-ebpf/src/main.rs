@@ -15,6 +15,7 @@ mod datagram;
 mod device;
 mod egress;
 mod event;
+mod lineage;
 mod lookup;
 mod maps;
 mod origin;

@@ -5,6 +5,7 @@ use aya_ebpf::{
     btf_maps::{Array, CgroupArray, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage, SockMap},
     macros::btf_map,
 };
+use sluice_abi::lineage::{Executed, MEMBERS, Member, SESSIONS, Session, Tally};
 use sluice_abi::{Addr, Event, Listener, Origin, Protection, Proxy};
 
 /// The data of a [`sluice_abi::Destination`], behind the prefix length.
@@ -123,6 +124,18 @@ pub static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 /// Events that did not fit into the ring.
 #[btf_map]
 pub static DROPPED: Array<u64, 1> = Array::new();
+
+/// Processes that belong to sessions, by thread group id.
+#[btf_map]
+pub static MEMBERS_OF: HashMap<u32, Member, MEMBERS> = HashMap::new();
+
+/// What was lost, by session.
+#[btf_map]
+pub static TALLIES: HashMap<Session, Tally, SESSIONS> = HashMap::new();
+
+/// What sessions execute, for the loader: about six thousand records.
+#[btf_map]
+pub static EXECUTED: RingBuf<Executed, { 1 << 24 }> = RingBuf::new();
 
 /// The pointer that a helper takes for a map.
 #[inline(always)]

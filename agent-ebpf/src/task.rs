@@ -10,7 +10,7 @@ use sluice_abi::{Origin, Proxy};
 const MISSING: u32 = u32::MAX;
 
 /// Nanoseconds in a clock tick of `/proc`.
-const TICK_NS: u64 = 10_000_000;
+pub(crate) const TICK_NS: u64 = 10_000_000;
 
 macro_rules! offsets {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -35,6 +35,36 @@ offsets! {
     OFF_SESSION,
     /// `pid.numbers[0].nr`
     OFF_NUMBER,
+    /// `task_struct.tgid`
+    OFF_TGID,
+    /// `task_struct.real_parent`
+    OFF_PARENT,
+    /// `task_struct.mm`
+    OFF_MM,
+    /// `cred.euid`
+    OFF_EUID,
+    /// `signal_struct.live`
+    OFF_LIVE,
+    /// `mm_struct.arg_start`
+    OFF_ARG_START,
+    /// `mm_struct.arg_end`
+    OFF_ARG_END,
+    /// `linux_binprm.filename`
+    OFF_FILENAME,
+    /// `linux_binprm.interp`
+    OFF_INTERPRETER,
+    /// `linux_binprm.fdpath`
+    OFF_FDPATH,
+    /// `linux_binprm.file`
+    OFF_FILE,
+    /// `file.f_path.dentry`
+    OFF_DENTRY,
+    /// `dentry.d_name.name`
+    OFF_NAME,
+    /// `file.f_inode`
+    OFF_INODE,
+    /// `inode.i_nlink`
+    OFF_LINKS,
 }
 
 /// The setting as the loader wrote it, not as the compiler saw it.
@@ -46,7 +76,7 @@ fn setting(of: &'static u32) -> u32 {
 
 /// A field of a kernel object; `None` where the offset is not known or the read fails.
 #[inline(always)]
-fn field<T: Default>(object: u64, offset: &'static u32) -> Option<T> {
+pub(crate) fn field<T: Default>(object: u64, offset: &'static u32) -> Option<T> {
     let offset = setting(offset);
     if offset == MISSING || object == 0 {
         return None;
@@ -65,7 +95,7 @@ fn field<T: Default>(object: u64, offset: &'static u32) -> Option<T> {
 
 /// The calling task.
 #[inline(always)]
-fn current() -> u64 {
+pub(crate) fn current() -> u64 {
     // SAFETY: takes nothing.
     unsafe { bpf_get_current_task() }
 }
@@ -73,13 +103,27 @@ fn current() -> u64 {
 /// Start of the thread group's leader, nanoseconds since boot; 0 where unknown.
 #[inline(always)]
 fn start_ns() -> u64 {
-    let leader: u64 = field(current(), &OFF_GROUP_LEADER).unwrap_or(0);
+    start_of(current())
+}
+
+/// The same of another task.
+#[inline(always)]
+pub(crate) fn start_of(task: u64) -> u64 {
+    let leader: u64 = field(task, &OFF_GROUP_LEADER).unwrap_or(0);
     field(leader, &OFF_START).unwrap_or(0)
+}
+
+/// Effective user id; that of the helper where the way to it is not known.
+#[inline(always)]
+pub(crate) fn effective_uid() -> u32 {
+    let cred: u64 = field(current(), &OFF_REAL_CRED).unwrap_or(0);
+    // SAFETY: takes nothing.
+    field(cred, &OFF_EUID).unwrap_or_else(|| unsafe { bpf_get_current_uid_gid() } as u32)
 }
 
 /// Real user id. The helper's is the effective one, which an io_uring personality changes.
 #[inline(always)]
-fn real_uid() -> u32 {
+pub(crate) fn real_uid() -> u32 {
     let cred: u64 = field(current(), &OFF_REAL_CRED).unwrap_or(0);
     // SAFETY: takes nothing.
     field(cred, &OFF_UID).unwrap_or_else(|| unsafe { bpf_get_current_uid_gid() } as u32)

@@ -4,16 +4,19 @@
 //   node person.mjs browser URL NAME        the authorization page: sign in, allow, follow the redirect to the end
 //   node person.mjs service ISSUER ID SECRET   a service account's JWT, from the provider's token endpoint
 //   node person.mjs mint KEYS CLAIMS KIND   KIND: good | expired | none | hs256 | early; CLAIMS: JSON
+//   node person.mjs openpubkey ISSUER NAME KEYS KEY KIND   a PK token (OpenPubkey) for the private key KEY (PEM): KIND: good,
+//                                           of the provider's own flow; or expired | audience | nonce | gq, of its keys
 // The CA of the provider comes by NODE_EXTRA_CA_CERTS. What is asked for is printed on the last line.
 import { readFileSync } from 'node:fs';
-import { createHmac, createPublicKey } from 'node:crypto';
+import { createHash, createHmac, createPrivateKey, createPublicKey, randomBytes, sign as signature } from 'node:crypto';
 import { importJWK, SignJWT } from 'jose';
 
 const jar = new Map();
 
-/** One request with the cookies so far; redirects are followed as a browser does. */
-async function visit(url, form) {
+/** One request with the cookies so far; redirects are followed as a browser does, up to one that begins with `end`. */
+async function visit(url, form, end) {
   for (let hops = 0; hops < 20; hops += 1) {
+    if (end && url.startsWith(end)) return { url, status: 200, page: '' };
     const response = await fetch(url, {
       method: form ? 'POST' : 'GET',
       headers: { cookie: [...jar].map(([name, value]) => `${name}=${value}`).join('; ') },
@@ -52,15 +55,15 @@ function form(page) {
   return { to: new URL(unescape(action[1]), page.url).href, fields };
 }
 
-async function submit(page, extra) {
+async function submit(page, extra, end) {
   const { to, fields } = form(page);
-  return visit(to, { ...fields, ...extra });
+  return visit(to, { ...fields, ...extra }, end);
 }
 
 /** Login and consent pages, until there is no form any more. */
-async function signIn(page, name) {
+async function signIn(page, name, end) {
   for (let step = 0; step < 4 && /<form/.test(page.page); step += 1) {
-    page = await submit(page, /name="login"/.test(page.page) ? { login: name, password: 'of the tour' } : {});
+    page = await submit(page, /name="login"/.test(page.page) ? { login: name, password: 'of the tour' } : {}, end);
   }
   return page;
 }
@@ -100,6 +103,48 @@ async function service(issuer, id, secret) {
   return answer.access_token;
 }
 
+/** The authorization code flow with a nonce of ours: the ID token. */
+async function idToken(issuer, name, nonce) {
+  const discovery = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
+  const callback = 'http://127.0.0.1:9/callback';
+  const verifier = randomBytes(32).toString('base64url');
+  const asked = new URLSearchParams({
+    client_id: 'sluice', response_type: 'code', redirect_uri: callback, scope: 'openid profile email groups', nonce,
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'), code_challenge_method: 'S256',
+  });
+  const page = await signIn(await visit(`${discovery.authorization_endpoint}?${asked}`, undefined, callback), name, callback);
+  const code = new URL(page.url).searchParams.get('code');
+  const response = await fetch(discovery.token_endpoint, {
+    method: 'POST',
+    body: new URLSearchParams({ grant_type: 'authorization_code', code, redirect_uri: callback, client_id: 'sluice', code_verifier: verifier }),
+  });
+  const answer = await response.json();
+  if (!answer.id_token) throw new Error(JSON.stringify(answer));
+  return answer.id_token;
+}
+
+/** As opkssh makes it: claims about the key, a nonce that commits to them, and the key's signature over the payload. */
+async function openpubkey(issuer, name, keys, keyFile, kind) {
+  const key = createPrivateKey(readFileSync(keyFile));
+  const { crv, kty, x, y } = createPublicKey(key).export({ format: 'jwk' });
+  const claims = { alg: 'ES256', rz: randomBytes(32).toString('hex'), typ: 'CIC', upk: { alg: 'ES256', crv, kty, x, y } };
+  const nonce = createHash('sha3-256').update(JSON.stringify(claims)).digest('base64url');
+  let token;
+  if (kind === 'good') token = await idToken(issuer, name, nonce);
+  else {
+    const own = {
+      iss: issuer, sub: name, aud: kind === 'audience' ? 'another' : 'sluice', groups: ['analysts'],
+      nonce: kind === 'nonce' ? 'another' : nonce,
+    };
+    token = await mint(keys, JSON.stringify(own), kind);
+  }
+  let [head, payload, providers] = token.split('.');
+  if (kind === 'gq') head = encode({ alg: 'GQ256', kid: head, typ: 'JWT' });
+  const protectedHeader = encode(claims);
+  const clients = signature('sha256', `${protectedHeader}.${payload}`, { key, dsaEncoding: 'ieee-p1363' });
+  return [payload, head, providers, protectedHeader, clients.toString('base64url')].join(':');
+}
+
 const encode = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 
 async function mint(keys, claims, kind) {
@@ -123,7 +168,7 @@ async function mint(keys, claims, kind) {
 }
 
 const [act, ...rest] = process.argv.slice(2);
-const acts = { confirm, refuse, browser, service, mint };
+const acts = { confirm, refuse, browser, service, mint, openpubkey };
 if (!acts[act]) {
   console.error(`unknown act ${act}; one of ${Object.keys(acts).join(', ')}`);
   process.exit(2);

@@ -10,6 +10,7 @@ pub mod command;
 pub mod conformance;
 pub mod enclosure;
 pub mod failure;
+pub mod gate;
 pub mod prober;
 pub mod road;
 pub mod scene;

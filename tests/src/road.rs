@@ -21,10 +21,11 @@ use crate::world::{HOME, World, own};
 use crate::{Context, Failure, Result};
 
 /// Programs that scripts use.
-const SCRIPTS: [(&str, &str); 4] = [
+const SCRIPTS: [(&str, &str); 5] = [
     ("screens.py", include_str!("../fixtures/ssh/screens.py")),
     ("with_paramiko.py", include_str!("../fixtures/ssh/with_paramiko.py")),
     ("with_asyncssh.py", include_str!("../fixtures/ssh/with_asyncssh.py")),
+    ("with_requests.py", include_str!("../fixtures/ssh/with_requests.py")),
     ("playbook.yml", include_str!("../fixtures/ssh/playbook.yml")),
 ];
 
@@ -103,6 +104,13 @@ impl Road {
             return Err(Failure::new(format!("sluice ca --ssh: {}", ran.text)));
         }
         Road::begin("sluice", person, terminal, None)
+    }
+
+    /// Somebody's who is not logged in, inside the guarded cgroup.
+    pub fn stranger(world: &World, person: &Person) -> Result<Road> {
+        give(person, &dot_ssh(person)?)?;
+        let terminal = Terminal::open(world, person)?;
+        Road::begin("stranger", person.clone(), terminal, None)
     }
 
     fn begin(name: &'static str, person: Person, terminal: Terminal, key: Option<PathBuf>) -> Result<Road> {

@@ -5,40 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sluice_tests::command::{hear, until};
-use sluice_tests::enclosure::{Room, in_room};
-use sluice_tests::road::{Outcome, Road};
-use sluice_tests::scene::Scene;
+use sluice_tests::enclosure::in_room;
+use sluice_tests::gate::{Gate, both};
+use sluice_tests::road::Road;
 use sluice_tests::world::HOME;
 use sluice_tests::{Context, Result};
-
-/// A guarded world, alice's road, and what a script of hers did at the server.
-struct Gate {
-    scene: Scene,
-    road: Road,
-}
-
-impl Gate {
-    fn open(room: Room) -> Result<Gate> {
-        let scene = Scene::open(room)?;
-        let road = Road::through_sluice(&scene.world, &scene.stage)?;
-        Ok(Gate { scene, road })
-    }
-
-    fn walk(&mut self, script: &str) -> Result<Outcome> {
-        self.road.walk(&self.scene.stage, script, Duration::from_secs(20))
-    }
-
-    /// Adds or replaces a file of rules and waits until `script` ends with this success.
-    fn rules(&mut self, name: &str, text: &str, script: &str, succeeds: bool) -> Result<()> {
-        fs::write(Path::new(HOME).join("sluice/policy").join(name), text)?;
-        until("the new rules", Duration::from_secs(15), || Ok((self.walk(script)?.status == 0) == succeeds))
-    }
-}
-
-/// What an outcome says, wherever it says it.
-fn both(outcome: &Outcome) -> String {
-    format!("{}{}", outcome.text(), String::from_utf8_lossy(&outcome.err))
-}
 
 #[test]
 fn c1_each_channel_of_a_connection_is_judged_by_itself() {

@@ -56,7 +56,8 @@ const WALLS: &[Wall] = &[
         // russh is in: both legs of SSH and the CA for them. The loader, which has root, never reaches it.
         never: &["aya"],
         // Proxy and CLI in one: TLS, OIDC, SSH, the recorder, the fence and the command line each bring their own.
-        budget: 45,
+        // The last is sha3: a PK token's commitment (OpenPubkey) has no other hash, and ring does not have it.
+        budget: 46,
     },
     Wall {
         name: "sluice-tests",

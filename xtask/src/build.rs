@@ -27,14 +27,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Builds everything that runs, installing what building needs; gives the directory that it is in.
 pub(crate) fn binaries(workspace: &Workspace, release: bool) -> Result<PathBuf> {
+    with_profile(workspace, if release { "release" } else { "dev" })
+}
+
+/// The same, with a profile of cargo.
+pub(crate) fn with_profile(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
     install(&[Purpose::Build, Purpose::Kernel], workspace)?;
     let mut command = Command::new(cargo());
-    command.args(["build", "--workspace", "--bins"]).current_dir(&workspace.workspace_root);
-    if release {
-        command.arg("--release");
-    }
-    quietly(if release { "binaries (release)" } else { "binaries" }, &mut command)?;
-    let directory = workspace.target_directory.join(if release { "release" } else { "debug" });
+    command.args(["build", "--workspace", "--bins", "--profile", profile]);
+    command.current_dir(&workspace.workspace_root);
+    quietly(&format!("binaries ({profile})"), &mut command)?;
+    let directory = workspace.target_directory.join(if profile == "dev" { "debug" } else { profile });
     ebpf::build(workspace, &directory)?;
     Ok(directory)
 }

@@ -1,4 +1,4 @@
-//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | vm | fuzz`. One file a command.
+//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | vm | fuzz | package`. One file a command.
 
 mod arrows;
 mod bench;
@@ -8,6 +8,7 @@ mod conformance;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod package;
 mod prerequisites;
 mod shell;
 mod test;
@@ -45,6 +46,8 @@ enum Command {
     Conformance(conformance::Options),
     /// A whole host under guard, in virtual machines with the kernels that Debian has
     Vm(vm::Options),
+    /// A deb and an rpm
+    Package(package::Options),
     /// Runs the fuzz targets of tests/fuzz
     Fuzz(test::FuzzOptions),
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Vm(options) => vm::run(&options),
+        Command::Package(options) => package::run(&options),
         Command::Fuzz(options) => test::fuzz(&options),
     };
     match outcome {

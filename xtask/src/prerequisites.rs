@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     /// Virtual machines.
     Machine,
     Conformance,
+    /// Packages and what judges them.
+    Package,
 }
 
 impl Purpose {
@@ -164,6 +166,10 @@ const ALL: &[Prerequisite] = &[
     debian("zstd", "zstd", Purpose::Machine, "unpacks modules of newer kernels"),
     debian("xz-utils", "xz", Purpose::Machine, "unpacks modules of older ones"),
     debian("binutils", "strip", Purpose::Machine, "keeps what is copied into them small"),
+    debian("dpkg-dev", "dpkg-shlibdeps", Purpose::Package, "finds the libraries that the deb depends on"),
+    debian("rpm", "rpmbuild", Purpose::Package, "builds the rpm"),
+    debian("lintian", "lintian", Purpose::Package, "judges the deb"),
+    debian("rpmlint", "rpmlint", Purpose::Package, "judges the rpm"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 

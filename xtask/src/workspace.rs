@@ -1,6 +1,6 @@
 //! Where things are, as cargo tells it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
@@ -24,6 +24,16 @@ pub(crate) struct Workspace {
 pub(crate) struct Package {
     pub(crate) id: String,
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) version: String,
+    /// The licence, as an SPDX expression.
+    #[serde(default)]
+    pub(crate) license: Option<String>,
+    /// Where it came from; none: this checkout.
+    #[serde(default)]
+    pub(crate) source: Option<String>,
+    #[serde(default)]
+    pub(crate) manifest_path: PathBuf,
     pub(crate) dependencies: Vec<Dependency>,
 }
 
@@ -65,6 +75,11 @@ impl Workspace {
     /// With the whole graph, for this kind of machine.
     pub(crate) fn with_graph() -> Result<Workspace> {
         Workspace::read(&["--filter-platform", "x86_64-unknown-linux-gnu"])
+    }
+
+    /// Another workspace's graph: the kernel programs'.
+    pub(crate) fn beside(manifest: &Path) -> Result<Workspace> {
+        Workspace::read(&["--manifest-path", &manifest.display().to_string()])
     }
 
     fn read(arguments: &[&str]) -> Result<Workspace> {

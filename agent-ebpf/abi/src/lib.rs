@@ -11,6 +11,8 @@ extern crate std;
 #[cfg(feature = "user")]
 pub mod user;
 
+pub mod lineage;
+
 /// Raised by every change of a layout or of a meaning in this file.
 pub const ABI_VERSION: u32 = 2;
 

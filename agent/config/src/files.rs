@@ -39,7 +39,7 @@ pub(crate) fn policy_sources(dir: &Path) -> Result<Vec<(String, String)>, Vec<Di
                 dir.display().to_string(),
                 "there is no *.cedar in it: nothing would be permitted",
             )
-            .hint("an example is in /usr/share/doc/sluice/example/policy"),
+            .hint("an example is in /usr/share/doc/sluice/examples/policy"),
         ]);
     }
     let mut sources = Vec::new();

@@ -9,7 +9,9 @@ use crate::names::foreign_character;
 use crate::reader::{At, Section, Sink, wrong_type};
 use crate::targets;
 use crate::values::Bytes;
-use crate::{Agent, Algorithm, Config, Guard, Identity, Limits, Policy, Recording, Target};
+use crate::{
+    Agent, Algorithm, Config, Guard, Identity, Limits, Metrics, MetricsListen, Policy, Recording, Target,
+};
 
 /// More than this many syntax errors are the follow-ups of one.
 const SYNTAX_ERRORS: usize = 20;
@@ -75,8 +77,9 @@ fn sections(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Config> {
     let policy = policy(root, sink);
     let recording = recording(root, sink);
     let limits = limits(root, sink);
+    let metrics = metrics(root, &guard, sink);
     let targets = all_targets(root, &guard, sink);
-    Some(Config { agent, guard, identity: identity?, policy, recording, limits, targets: targets? })
+    Some(Config { agent, guard, identity: identity?, policy, recording, limits, metrics, targets: targets? })
 }
 
 fn agent(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Agent {
@@ -149,6 +152,7 @@ fn identity(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Identity>
         leeway: between(&mut section, "leeway", (0, 600), 30, sink),
         keys_max_age: between(&mut section, "keys_max_age", (60, 30 * 86_400), 86_400, sink),
         login_lifetime: between(&mut section, "login_lifetime", (60, 7 * 86_400), 36_000, sink),
+        openpubkey: section.or("openpubkey", false, sink),
     };
     section.finish(sink);
     issuer.and(client_id).map(|_| read)
@@ -244,6 +248,33 @@ fn limits(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Limits {
     };
     section.finish(sink);
     limits
+}
+
+fn metrics(root: &mut Section<'_, '_>, guard: &Guard, sink: &mut Sink<'_>) -> Metrics {
+    let mut section = root.section("metrics", sink);
+    let asked = section.get::<At<String>>("listen", sink);
+    let listen = asked.as_ref().and_then(|asked| {
+        if let Some(path) = asked.value.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
+            return Some(MetricsListen::Unix(path.into()));
+        }
+        match asked.value.parse::<std::net::SocketAddr>() {
+            Ok(address) if address.port() == guard.port => {
+                sink.say(&asked.span, "`metrics.listen` has the port of the proxy (guard.port)");
+                None
+            }
+            Ok(address) if address.port() != 0 => Some(MetricsListen::Tcp(address)),
+            _ => {
+                sink.say_hint(
+                    &asked.span,
+                    format!("`metrics.listen`: `{}` is nothing to listen at", asked.value),
+                    "an address with its port, like \"127.0.0.1:9464\" or \"[::1]:9464\", or \"unix:/run/sluice/metrics.sock\"",
+                );
+                None
+            }
+        }
+    });
+    section.finish(sink);
+    Metrics { listen }
 }
 
 fn all_targets(root: &mut Section<'_, '_>, guard: &Guard, sink: &mut Sink<'_>) -> Option<Vec<Target>> {

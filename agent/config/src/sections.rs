@@ -22,6 +22,8 @@ pub struct Config {
     pub recording: Recording,
     /// `[limits]`: admission.
     pub limits: Limits,
+    /// `[metrics]`: for monitoring.
+    pub metrics: Metrics,
     /// `[[target]]`: what is protected; never empty names, ports or hosts, no two with the same address and port.
     pub targets: Vec<Target>,
 }
@@ -77,11 +79,15 @@ pub enum Layer {
     Device,
     /// BPF-LSM.
     Lsm,
+    /// `sched_process_fork`, `_exec` and `_exit`: what SSH sessions on this host execute.
+    Lineage,
+    /// fanotify: programs that wait for a decision before they run.
+    Exec,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 8] = [
+    pub const ALL: [Layer; 10] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
@@ -90,6 +96,8 @@ impl Layer {
         Layer::Lookup,
         Layer::Device,
         Layer::Lsm,
+        Layer::Lineage,
+        Layer::Exec,
     ];
 
     /// As it stands in the file.
@@ -103,6 +111,8 @@ impl Layer {
             Layer::Lookup => "lookup",
             Layer::Device => "device",
             Layer::Lsm => "lsm",
+            Layer::Lineage => "lineage",
+            Layer::Exec => "exec",
         }
     }
 }
@@ -140,6 +150,8 @@ pub struct Identity {
     pub keys_max_age: Duration,
     /// How long a login lasts at most, whatever the token says. Default 10 h.
     pub login_lifetime: Duration,
+    /// Tokens in SSH certificates (opkssh) are taken. Default false.
+    pub openpubkey: bool,
 }
 
 /// A signature algorithm of JWS (RFC 7518, RFC 8037) whose verifier holds no secret.
@@ -234,6 +246,22 @@ pub struct Limits {
     pub startup_timeout: Duration,
 }
 
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where counts can be had in Prometheus' text format; `None`: nowhere.
+    pub listen: Option<MetricsListen>,
+}
+
+/// Where monitoring asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// An address and a port.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
 /// `[[target]]`: what all protocols have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -303,6 +331,30 @@ pub struct SshTarget {
     /// `[target.client] host_key_files` (ingress): the sshd's own private host keys, so that no client sees another key than
     /// before. Opened by the loader and handed over as descriptors. Empty: Sluice's own key and certificate.
     pub host_key_files: Vec<PathBuf>,
+    /// What the kernel has to tell of sessions there. Default `record`.
+    pub truth: Truth,
+}
+
+/// `truth`: what is wanted of the kernel about the programs that run in a session. It can tell for targets whose
+/// server runs on this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    /// Nothing.
+    Off,
+    /// They stand in the recording; where the kernel can't tell, the recording says so.
+    #[default]
+    Record,
+    /// The same, and there is no session where the kernel can't tell.
+    Require,
+    /// Every program is an operation (`run`) that policy permits, holds or refuses before it runs.
+    Judge,
+}
+
+impl Truth {
+    /// No session without it.
+    pub fn is_required(self) -> bool {
+        matches!(self, Truth::Require | Truth::Judge)
+    }
 }
 
 /// How Sluice proves itself to an SSH target.

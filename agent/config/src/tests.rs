@@ -94,8 +94,8 @@ fn every_key_stands_in_the_example_with_a_comment() {
         }
     }
     assert_eq!(
-        sections, 15,
-        "root, six sections, the database with its three closed tables, two ssh targets with one each"
+        sections, 16,
+        "root, seven sections, the database with its three closed tables, two ssh targets with one each"
     );
 }
 

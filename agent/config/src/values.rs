@@ -8,7 +8,7 @@ use toml::de::{DeInteger, DeValue};
 
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
-use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode};
+use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode, Truth};
 
 /// A number of bytes, written as `4MiB` or plainly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +208,18 @@ impl FromToml for IpAddr {
 impl FromToml for Protocol {
     fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
         word(value, key, &[("postgres", Protocol::Postgres), ("ssh", Protocol::Ssh)], sink)
+    }
+}
+
+impl FromToml for Truth {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        const WORDS: &[(&str, Truth)] = &[
+            ("off", Truth::Off),
+            ("record", Truth::Record),
+            ("require", Truth::Require),
+            ("judge", Truth::Judge),
+        ];
+        word(value, key, WORDS, sink)
     }
 }
 

@@ -3,9 +3,13 @@
 
 mod grounds;
 mod kernel;
+mod lineage;
 mod names;
+mod notify;
+mod probe;
 mod process;
 mod proxy;
+mod queue;
 mod serve;
 mod sys;
 mod tell;
@@ -38,10 +42,22 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Act {
     /// Take the guard away: afterwards everybody reaches every target directly
-    Disarm,
+    Disarm {
+        /// Where the programs are pinned, for a host whose configuration can't be read
+        #[arg(long, value_name = "DIRECTORY")]
+        pins: Option<PathBuf>,
+    },
+    /// Try which layers this kernel has, where nobody and nothing of this host meets them
+    Probe,
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16, service: u16 },
+    /// The process that shows that sessions are followed
+    #[command(hide = true)]
+    LineageCanary {
+        #[arg(long)]
+        leaf: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,7 +69,9 @@ fn main() -> ExitCode {
         Some(Act::Canary { cgroup, port, service }) => {
             kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))
         }
-        Some(Act::Disarm) => disarm(&arguments.config),
+        Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
+        Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
+        Some(Act::Disarm { pins }) => disarm(&arguments.config, pins),
         None => guard(&arguments.config),
     };
     match outcome {
@@ -74,17 +92,34 @@ fn load(path: &Path) -> Result<Config, (u8, String)> {
 
 fn guard(path: &Path) -> Result<(), (u8, String)> {
     if !nix::unistd::geteuid().is_root() {
-        return Err((1, "only root can load kernel programs; start it by systemctl start sluice".to_owned()));
+        return Err((
+            1,
+            "only root can load kernel programs; start it by systemctl start sluice-loader".to_owned(),
+        ));
     }
     let signals = serve::signals().map_err(|e| (1, e))?;
     let config = load(path)?;
     let mut loader = serve::Loader::arm(path, config, signals).map_err(|e| (1, e))?;
+    notify::ready();
     loader.run().map_err(|e| (1, e))
 }
 
-fn disarm(path: &Path) -> Result<(), (u8, String)> {
-    let config = load(path)?;
-    kernel::Guard::disarm(&config.guard.pins).map_err(|e| (1, e.to_string()))?;
+fn disarm(path: &Path, pins: Option<PathBuf>) -> Result<(), (u8, String)> {
+    let pins = match pins {
+        // whatever lies there is removed: it has to be what a loader has made
+        Some(pins) if !kernel::is_pins(&pins) => {
+            return Err((1, format!("{}: no pins of Sluice are there", pins.display())));
+        }
+        Some(pins) => pins,
+        None => match load(path) {
+            Ok(config) => config.guard.pins,
+            Err((code, text)) => {
+                let hint = "where the programs are pinned can be said: --pins /sys/fs/bpf/sluice";
+                return Err((code, format!("{text}\n{hint}")));
+            }
+        },
+    };
+    kernel::Guard::disarm(&pins).map_err(|e| (1, e.to_string()))?;
     println!("disarmed: nothing on this host is guarded any more");
     Ok(())
 }

@@ -1,19 +1,17 @@
 //! What the loader knows, as messages to the proxy.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use prost::Message as _;
 use sluice_api::common::{Origin, Process};
 use sluice_api::handover::{Events, KernelEvent};
 
 use crate::kernel::Event;
+use crate::queue::Queue;
 use crate::{process, sys};
 
 /// Events that are kept while no proxy takes them. Beyond, the oldest go, and the count of lost ones grows.
 const MAX_KEPT: usize = 65_536;
-/// Bytes of events in one packet, well below the limit of a packet.
-const BATCH: usize = 32 << 10;
 /// How long a lineage counts as just read, in events (never in an answer that a decision rests on).
 const MOMENT: Duration = Duration::from_millis(100);
 /// Arguments of an ancestor are there to recognise it.
@@ -33,23 +31,22 @@ pub(crate) fn cut(mut lineage: Vec<Process>) -> Vec<Process> {
 }
 
 /// Wall clock of a moment that the kernel gave in nanoseconds since boot; microseconds since 1970.
-fn wall_us(boot_ns: u64) -> i64 {
+pub(crate) fn wall_us(boot_ns: u64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ago = sys::boot_ns().saturating_sub(boot_ns) / 1000;
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_sub_unsigned(ago)
 }
 
 /// Tries that the programs saw, until the proxy has them on record.
-#[derive(Default)]
 pub(crate) struct Kept {
-    /// Sequence number of the first in the queue.
-    first: u64,
-    queue: VecDeque<KernelEvent>,
-    /// How many of the queue are on their way to the proxy.
-    sent: usize,
-    /// Thrown away because nobody took them.
-    lost: u64,
+    queue: Queue<KernelEvent>,
     recent: Recent,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { queue: Queue::new(MAX_KEPT), recent: Recent::default() }
+    }
 }
 
 /// Lineages that were read a moment ago: somebody who connects a thousand times a second is one process.
@@ -77,17 +74,11 @@ impl Kept {
             0 => Vec::new(),
             pid => self.recent.of(pid, event.start_ns),
         };
-        if self.queue.len() >= MAX_KEPT {
-            self.queue.pop_front();
-            self.first += 1;
-            self.sent = self.sent.saturating_sub(1);
-            self.lost += 1;
-        }
-        self.queue.push_back(KernelEvent {
+        self.queue.push(KernelEvent {
             origin: Some(origin(event)),
             road: event.road_name().to_owned(),
             verdict: event.verdict_name().to_owned(),
-            dropped: event.dropped + self.lost,
+            dropped: event.dropped + self.queue.lost(),
             lineage,
             target: target.to_owned(),
             time_us: wall_us(event.time_ns),
@@ -96,40 +87,22 @@ impl Kept {
 
     /// The next ones that were not sent yet.
     pub(crate) fn batch(&mut self) -> Option<Events> {
-        let mut events = Vec::new();
-        let mut bytes = 0;
-        for event in self.queue.iter().skip(self.sent) {
-            bytes += event.encoded_len() + 8;
-            if bytes > BATCH && !events.is_empty() {
-                break;
-            }
-            events.push(event.clone());
-        }
-        if events.is_empty() {
-            return None;
-        }
-        let first = self.first + self.sent as u64;
-        self.sent += events.len();
-        Some(Events { first, events })
+        self.queue.batch().map(|(first, events)| Events { first, events })
     }
 
     /// The proxy has all up to this one on record.
     pub(crate) fn seen(&mut self, up_to: u64) {
-        while self.sent > 0 && self.first <= up_to {
-            self.queue.pop_front();
-            self.first += 1;
-            self.sent -= 1;
-        }
+        self.queue.seen(up_to);
     }
 
     /// There is another proxy: what was not acknowledged is sent again.
     pub(crate) fn start_over(&mut self) {
-        self.sent = 0;
+        self.queue.start_over();
     }
 
     /// How many were thrown away.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost
+        self.queue.lost()
     }
 }
 
@@ -146,34 +119,5 @@ fn origin(event: &Event) -> Origin {
         cookie: event.cookie,
         comm: event.comm.clone(),
         source: event.source.map(|source| source.to_string()).unwrap_or_default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kept(count: u64) -> Kept {
-        let queue = (0..count).map(|n| KernelEvent { time_us: n as i64, ..KernelEvent::default() }).collect();
-        Kept { queue, ..Kept::default() }
-    }
-
-    #[test]
-    fn what_was_not_acknowledged_comes_again() {
-        let mut kept = kept(3);
-        assert_eq!(kept.batch().map(|b| (b.first, b.events.len())), Some((0, 3)));
-        assert!(kept.batch().is_none());
-        kept.seen(0);
-        kept.start_over();
-        assert_eq!(kept.batch().map(|b| (b.first, b.events.len())), Some((1, 2)));
-        kept.seen(u64::MAX);
-        assert!(kept.queue.is_empty());
-    }
-
-    #[test]
-    fn nothing_is_acknowledged_that_was_not_sent() {
-        let mut kept = kept(3);
-        kept.seen(u64::MAX);
-        assert_eq!(kept.queue.len(), 3);
     }
 }

@@ -7,11 +7,10 @@ use sluice_api::admin::{self, request::Request, response::Response};
 use sluice_policy::{Decision, Principal};
 use uuid::Uuid;
 
-use super::{Caller, Wire, error, explain};
+use super::{Caller, Wire, decisions, error, explain};
 use crate::app::House;
 use crate::audit;
 use crate::gate::Gate;
-use crate::gate::approvals::DecideError;
 use crate::recorder::{Filter, RecorderError};
 
 pub(super) type Answer = Result<Response, admin::Error>;
@@ -22,8 +21,10 @@ pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request
         Request::Status(_) => status(house).await,
         Request::Targets(_) => Ok(targets(house, caller)),
         Request::Sessions(asked) => sessions(house, caller, asked),
-        Request::Approvals(_) => approvals(house, caller),
-        Request::Decide(decide) => self::decide(house, caller, &decide),
+        Request::Approvals(_) => decisions::approvals(house, caller),
+        Request::Decide(asked) => decisions::decide(house, caller, &asked),
+        Request::Grants(_) => decisions::grants(house, caller),
+        Request::Revoke(asked) => decisions::revoke(house, caller, &asked),
         Request::Explain(explain) => explain::explain(house, caller, &explain).await,
         Request::Reload(_) => reload(house, caller),
         // a certificate is no secret: whoever connects gets to see it
@@ -240,51 +241,6 @@ pub(super) async fn events(
         match next {
             Some(json) => wire.send(Response::Event(admin::EventLine { json })).await?,
             None => return Ok(Ok(Response::Done(admin::Done::default()))),
-        }
-    }
-}
-
-/// What waits: one's own requests, and those that one may decide.
-fn approvals(house: &House, caller: &Caller) -> Answer {
-    let login = caller.logged_in()?;
-    let own = login.principal().to_owned_principal();
-    let context = caller.context();
-    let listed = house.gate.approvals().waiting().into_iter().filter(|(_, request)| {
-        request.requester.same_person(&own)
-            || matches!(house.gate.may_approve(&own, request, &context), Decision::Permit(_))
-    });
-    Ok(Response::Approvals(admin::ApprovalList { approvals: listed.map(|(approval, _)| approval).collect() }))
-}
-
-fn decide(house: &House, caller: &Caller, asked: &admin::Decide) -> Answer {
-    let login = caller.logged_in()?;
-    let own = login.principal().to_owned_principal();
-    let tried = |outcome: &str| {
-        let event = audit::decision_tried(&asked.id, &own, asked.approve, outcome);
-        house
-            .audit
-            .record_now(&event)
-            .map_err(|e| error("unavailable", e.to_string(), "ask the administrator of this host"))
-    };
-    let request = house.gate.approvals().request_of(&asked.id);
-    if let Some(request) = &request
-        && let Decision::Refuse(refusal) = house.gate.may_approve(&own, request, &caller.context())
-    {
-        tried(&refusal.message)?;
-        return Err(error(
-            "refused",
-            format!("{} (rule {})", refusal.message, refusal.rules.join(", ")),
-            refusal.hint,
-        ));
-    }
-    // on record before it takes effect
-    tried("tried")?;
-    match house.gate.approvals().decide(&asked.id, login.principal(), asked.approve, &asked.reason) {
-        Ok(approval) => Ok(Response::Approval(approval)),
-        Err(why) => {
-            tried(&why.to_string())?;
-            let code = if matches!(why, DecideError::Unknown(_)) { "not_found" } else { "refused" };
-            Err(error(code, why.to_string(), "`sluice approvals` lists what waits"))
         }
     }
 }

@@ -151,7 +151,10 @@ fn obligations(of: &Obligations) -> Vec<String> {
     if of.record_strict {
         list.push("on stable storage before a byte goes on".to_owned());
     }
-    list.extend(of.max_rows.map(|rows| format!("at most {rows} rows")));
+    let limits = of.limits;
+    list.extend(limits.rows.map(|rows| format!("at most {rows} rows")));
+    list.extend(limits.bytes.map(|bytes| format!("at most {bytes} bytes")));
+    list.extend(limits.seconds.map(|seconds| format!("at most {seconds} s")));
     list.extend(of.mfa_s.map(|seconds| format!("a second factor within {seconds} s")));
     list.extend(of.moderators.iter().map(|group| format!("somebody of {group} who is present")));
     list.extend(of.notify.iter().map(|who| format!("notifies {who}")));

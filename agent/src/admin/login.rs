@@ -90,7 +90,9 @@ fn failed(house: &House, caller: &Caller, failure: &LoginError) -> admin::Error 
     }
     let (code, hint) = match failure {
         LoginError::Provider(_) => ("unavailable", "ask those who run the identity provider"),
-        LoginError::Token(_) => ("refused", "get a fresh token of this provider, made out to this client"),
+        LoginError::Token(_) | LoginError::Certificate(_) => {
+            ("refused", "get a fresh token of this provider, made out to this client")
+        }
         LoginError::Denied | LoginError::Expired | LoginError::State => {
             ("refused", "run `sluice login` again")
         }

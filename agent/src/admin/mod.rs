@@ -5,6 +5,7 @@
 //! login is refused without one; one user's connections can't keep others out.
 
 mod answers;
+mod decisions;
 mod explain;
 mod live;
 mod login;

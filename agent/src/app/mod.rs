@@ -18,6 +18,7 @@ use crate::gate::Gate;
 use crate::identity::{Bindings, Identity};
 use crate::intake::Inbound;
 use crate::intake::link::LoaderLink;
+use crate::lineage::Lineages;
 use crate::masking::MaskKey;
 use crate::recorder::Recorder;
 use crate::services::postgres::Postgres;
@@ -76,6 +77,8 @@ pub struct House {
     pub known_hosts: Arc<KnownHosts>,
     /// What the sessions with PostgreSQL share.
     pub postgres: Arc<Postgres>,
+    /// What sessions execute, on its way into their recordings.
+    pub lineages: Arc<Lineages>,
     /// What only root can know.
     pub link: Arc<LoaderLink>,
     /// Key of the joinable mask.

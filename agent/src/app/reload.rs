@@ -51,9 +51,12 @@ impl House {
         let (config, policy) = load(&self.config_path)?;
         let old = self.settings.load();
         let limits = |c: &sluice_config::Config| (c.limits.connections, c.limits.unauthenticated);
-        if config.agent != old.config.agent || limits(&config) != limits(&old.config) {
+        if config.agent != old.config.agent
+            || config.metrics != old.config.metrics
+            || limits(&config) != limits(&old.config)
+        {
             return Err(format!(
-                "{}: [agent], limits.connections and limits.unauthenticated take effect by a restart of \
+                "{}: [agent], [metrics], limits.connections and limits.unauthenticated take effect by a restart of \
                  sluice-loader alone; nothing of the new configuration is in force",
                 self.config_path.display()
             ));
@@ -94,6 +97,22 @@ impl House {
         let count = events.events.len() as u64;
         if count > 0 {
             self.link.events_seen(events.first + count - 1).await;
+        }
+    }
+
+    /// What sessions execute goes into their recordings, else on record as an event; only then the loader forgets it.
+    pub(super) async fn executions(&self, news: sluice_api::handover::Executions) {
+        let (first, count) = (news.first, news.executions.len() as u64);
+        for execution in news.executions {
+            let Err(nobodys) = self.lineages.deliver(execution).await else { continue };
+            let who = self.lineages.person(&nobodys.session);
+            while let Err(error) = self.audit.record_now(&audit::executed(&nobodys, who.as_ref())) {
+                tracing::error!(%error, "an execution waits");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        if count > 0 {
+            self.link.executions_seen(first + count - 1).await;
         }
     }
 }

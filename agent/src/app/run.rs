@@ -70,6 +70,15 @@ pub async fn run(start: Start) -> Result<(), String> {
     tokio::spawn(watch_recorder(Arc::clone(&house)));
     let admin = admin_socket(endowment.admin).map_err(|e| chain(&e))?;
     let mut doors = vec![tokio::spawn(crate::admin::serve(admin, Arc::clone(&house)))];
+    let listen = house.settings.load().config.metrics.listen.clone();
+    if let (Some(descriptor), Some(listen)) = (endowment.metrics, listen) {
+        let serve = crate::metrics::serve(descriptor, listen, Arc::clone(&house));
+        doors.push(tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "metrics.listen: nobody is answered there");
+            }
+        }));
+    }
     for listener in listeners {
         let house = Arc::clone(&house);
         let serve = move |stream| connection(Arc::clone(&house), stream);
@@ -98,6 +107,8 @@ pub async fn run(start: Start) -> Result<(), String> {
 async fn hear(house: &Arc<House>, batches: &mut Batches, said: News) {
     match said {
         News::Events(events) => house.kernel_events(&events).await,
+        News::Executions(executions) => house.executions(executions).await,
+        News::Settled(settled) => house.link.settled(settled),
         News::Credentials { secrets, more } => {
             batches.take(&house.secrets, secrets, more);
         }
@@ -175,6 +186,7 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         ssh_authority: Arc::new(ssh_authority),
         known_hosts: Arc::new(known_hosts),
         postgres: Postgres::new(),
+        lineages: Arc::default(),
         secrets: parts.secrets,
         link: parts.link,
         fence: parts.fence,

@@ -100,6 +100,21 @@ pub fn refused(facts: &SessionFacts, who: &Principal, operation: &Operation, ref
     event("decision", "refused", "notice", fields)
 }
 
+/// Something was done that somebody wants to know of (`@notify`): an emergency access, for example.
+pub fn alarm(
+    facts: &SessionFacts,
+    who: &Principal,
+    operation: &Operation,
+    rules: &[String],
+    tell: &[String],
+    reason: Option<&str>,
+) -> Event {
+    let fields = json!({"actor": person(who), "tell": tell, "session": facts.session, "target": facts.target.name,
+                        "database": facts.database, "rules": rules, "kind": operation.kind,
+                        "reason": reason, "text": cut(&operation.text)});
+    event("alarm", "done", "warning", fields)
+}
+
 /// A request for approval, and what became of it.
 pub fn approval(approval: &admin::Approval, state: &str) -> Event {
     let name = |p: &sluice_api::common::Principal| json!({"subject": p.subject, "name": p.name});
@@ -107,8 +122,17 @@ pub fn approval(approval: &admin::Approval, state: &str) -> Event {
     let fields = json!({"actor": approval.requester.as_ref().map(name), "id": approval.id,
                         "session": approval.session, "target": approval.target, "database": approval.database,
                         "rule": approval.rule, "approved_by": by, "digest": approval.digest,
-                        "reason": approval.reason, "text": cut(&approval.text)});
+                        "reason": approval.reason, "decision_reason": approval.decision_reason, "lasts_s": approval.lasts_s,
+                        "text": cut(&approval.text)});
     event("approval", state, "notice", fields)
+}
+
+/// Somebody ended an approval that held for some time.
+pub fn grant_revoked(grant: &admin::Grant, by: &Principal) -> Event {
+    let of = grant.principal.as_ref().map(|p| json!({"subject": p.subject, "name": p.name}));
+    let fields = json!({"actor": person(by), "id": grant.id, "of": of, "target": grant.target,
+                        "database": grant.database, "covered": grant.covers});
+    event("approval", "revoked", "notice", fields)
 }
 
 /// Somebody decided on a request, or tried to.
@@ -128,6 +152,23 @@ pub fn kernel(seen: &handover::KernelEvent) -> Event {
     let fields = json!({"road": seen.road, "target": seen.target, "seen_us": seen.time_us, "lost_before": seen.dropped,
                         "origin": seen.origin.as_ref().map(origin), "process": process(&seen.lineage)});
     event("bypass", &seen.verdict, severity, fields)
+}
+
+/// A program was executed by what has outlived its session, or was made by one that this process does not know.
+pub fn executed(execution: &handover::Execution, who: Option<&Principal>) -> Event {
+    let ran = execution.executed.as_ref();
+    let fields = json!({"actor": who.map(person), "session": execution.session,
+                        "pid": ran.map(|e| e.pid), "parent": ran.map(|e| e.parent), "uid": ran.map(|e| e.uid),
+                        "program": ran.map(|e| cut(&e.program)), "executable": ran.map(|e| cut(&e.executable)),
+                        "text": ran.map(|e| cut(&e.arguments.join(" ")))});
+    event("lineage", "executed", "info", fields)
+}
+
+/// Processes live on without their session.
+pub fn outlived(facts: &SessionFacts, who: &Principal, processes: u32) -> Event {
+    let fields = json!({"actor": person(who), "session": facts.session, "target": facts.target.name,
+                        "database": facts.database, "processes": processes});
+    event("lineage", "outlived", "notice", fields)
 }
 
 /// Configuration and policy were read again.

@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::metrics::Counts;
+
 pub use events::*;
 pub use follow::Follower;
 
@@ -52,6 +54,7 @@ struct Open {
     line: Vec<u8>,
     broken: Option<String>,
     dirty: bool,
+    counts: Counts,
 }
 
 /// The events of this host. One a process.
@@ -77,7 +80,15 @@ impl Audit {
             file.write_all(b"\n").map_err(fault)?;
         }
         let (written, _) = watch::channel(sequence);
-        let open = Open { file, bytes, sequence, line: Vec::new(), broken: None, dirty: false };
+        let open = Open {
+            file,
+            bytes,
+            sequence,
+            line: Vec::new(),
+            broken: None,
+            dirty: false,
+            counts: Counts::new(),
+        };
         Ok(Arc::new(Self { dir: dir.to_owned(), open: Mutex::new(open), written }))
     }
 
@@ -91,8 +102,14 @@ impl Audit {
         let outcome = self.write(open, event);
         open.broken = outcome.as_ref().err().map(ToString::to_string);
         outcome.map_err(|source| AuditError { path: self.path(), source })?;
+        *open.counts.entry((event.class, event.activity.clone(), action(event))).or_default() += 1;
         self.written.send_replace(open.sequence);
         Ok(())
+    }
+
+    /// How many of each kind since this process started.
+    pub(crate) fn counts(&self) -> Counts {
+        self.open.lock().counts.clone()
     }
 
     /// The last failure, until a write succeeds again.
@@ -170,6 +187,12 @@ impl Audit {
         open.bytes = 0;
         Ok(())
     }
+}
+
+/// The action that was refused, as the schema names it; empty for other events.
+fn action(event: &Event) -> String {
+    let named = event.fields.get("action").filter(|_| event.class == "decision");
+    named.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn append(path: &Path) -> io::Result<File> {

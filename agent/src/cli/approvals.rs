@@ -1,10 +1,12 @@
-//! `sluice approvals`, `approve`, `deny`.
+//! `sluice approvals`, `approve`, `deny`, `grants`, `revoke`.
+
+use std::time::Duration;
 
 use clap::Args;
 use sluice_api::admin::{self, request::Request, response::Response};
 
 use super::client::{Client, odd};
-use super::terminal::{DIM, GOOD, HEAD, print, safe, safe_lines, say, time};
+use super::terminal::{DIM, GOOD, HEAD, parse_age, print, safe, safe_lines, say, time};
 use super::{Failure, person, print_json};
 
 /// Decides on what somebody else asked for. Nobody decides for himself, whatever groups he is in.
@@ -15,6 +17,62 @@ pub(super) struct Decide {
     /// Why; stands in the record, and the requester sees it.
     #[arg(long, default_value = "")]
     reason: String,
+}
+
+/// Lets it run: once, or for some time.
+#[derive(Args)]
+pub(super) struct Approve {
+    #[command(flatten)]
+    decide: Decide,
+    /// All that asks for the same (action and object, as `sluice approvals` shows them), by the same person in the same
+    /// database or account, for so long: 90s, 30m, 2h. Several who approve: for the shortest time.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_age)]
+    lasts: Option<Duration>,
+}
+
+/// Ends an approval that holds for some time.
+#[derive(Args)]
+pub(super) struct Revoke {
+    /// The id, as `sluice grants` shows it.
+    id: String,
+}
+
+pub(super) fn grants(mut client: Client, json: bool) -> Result<(), Failure> {
+    let Response::Grants(list) = client.ask(Request::Grants(admin::Grants {}))? else { return Err(odd()) };
+    if json {
+        return print_json(&list);
+    }
+    if list.grants.is_empty() {
+        say("nothing is granted for a time");
+    }
+    for grant in &list.grants {
+        print(&render_grant(grant))?;
+    }
+    Ok(())
+}
+
+fn render_grant(g: &admin::Grant) -> String {
+    let by: Vec<_> = g.approved_by.iter().map(|p| person(Some(p))).collect();
+    let reason = if g.reason.is_empty() { String::new() } else { format!("  reason: {}\n", safe(&g.reason)) };
+    format!(
+        "{HEAD}{}{HEAD:#}  {} on {}/{} until {}\n    {}\n{reason}  {DIM}rule {}, granted by {}{DIM:#}\n",
+        safe(&g.id),
+        safe(&person(g.principal.as_ref())),
+        safe(&g.target),
+        safe(&g.database),
+        time(g.until_us),
+        safe(&g.covers.join("; ")),
+        safe(&g.rule),
+        safe(&by.join(", "))
+    )
+}
+
+pub(super) fn revoke(mut client: Client, command: Revoke) -> Result<(), Failure> {
+    let Response::Done(done) = client.ask(Request::Revoke(admin::Revoke { id: command.id }))? else {
+        return Err(odd());
+    };
+    say(&safe(&done.message));
+    Ok(())
 }
 
 pub(super) fn list(mut client: Client, json: bool) -> Result<(), Failure> {
@@ -53,6 +111,9 @@ fn render(a: &admin::Approval) -> String {
     if !a.reason.is_empty() {
         out.push_str(&format!("  reason: {}\n", safe(&a.reason)));
     }
+    for line in safe_lines(&a.preview).lines() {
+        out.push_str(&format!("  {DIM}│ {line}{DIM:#}\n"));
+    }
     let so_far: Vec<_> = a.approved_by.iter().map(|p| person(Some(p))).collect();
     out.push_str(&format!(
         "  {DIM}rule {}, needs {} of {}{}; ends {}; digest {}{DIM:#}\n",
@@ -66,14 +127,30 @@ fn render(a: &admin::Approval) -> String {
     out
 }
 
-pub(super) fn decide(mut client: Client, command: Decide, approve: bool, json: bool) -> Result<(), Failure> {
-    let request = admin::Decide { id: command.id, approve, reason: command.reason };
+pub(super) fn approve(client: Client, command: Approve, json: bool) -> Result<(), Failure> {
+    decide(client, command.decide, true, command.lasts.unwrap_or_default(), json)
+}
+
+pub(super) fn deny(client: Client, command: Decide, json: bool) -> Result<(), Failure> {
+    decide(client, command, false, Duration::ZERO, json)
+}
+
+fn decide(
+    mut client: Client,
+    command: Decide,
+    approve: bool,
+    lasts: Duration,
+    json: bool,
+) -> Result<(), Failure> {
+    let lasts_s = lasts.as_secs();
+    let request = admin::Decide { id: command.id, approve, reason: command.reason, lasts_s };
     let Response::Approval(approval) = client.ask(Request::Decide(request))? else { return Err(odd()) };
     if json {
         return print_json(&approval);
     }
+    let lasts = if approval.lasts_s > 0 { format!(", for {} s", approval.lasts_s) } else { String::new() };
     say(&format!(
-        "{GOOD}{}{GOOD:#}: {} of {}",
+        "{GOOD}{}{GOOD:#}: {} of {}{lasts}",
         safe(&approval.state),
         safe(&approval.id),
         safe(&person(approval.requester.as_ref()))

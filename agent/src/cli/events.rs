@@ -1,17 +1,20 @@
 //! `sluice events`.
 
+mod summary;
+
 use clap::Args;
 use serde_json::Value;
 use sluice_api::admin::{self, request::Request, response::Response};
 
-use super::Failure;
 use super::client::{Client, odd};
 use super::terminal::{self, parse_time, print, safe};
+use super::{Failure, print_json};
 
 /// Audit events, oldest first: one readable line each, or the JSON as it stands in the file.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  sluice events --since 2h --class bypass\n  sluice events --follow --json"
+    after_help = "Examples:\n  sluice events --since 2h --class bypass\n  sluice events --follow --json\n  \
+                  sluice events --since 7d --class bypass --summary"
 )]
 pub(super) struct Events {
     /// Go on as they happen.
@@ -20,9 +23,12 @@ pub(super) struct Events {
     /// Since when: RFC 3339, or an age such as 90s, 15m, 2h, 3d.
     #[arg(long, value_parser = parse_time)]
     since: Option<i64>,
-    /// Only this class: login, session, decision, approval, bypass, config, policy, recorder, provider, upstream.
+    /// Only this class: login, session, decision, approval, alarm, bypass, config, policy, recorder, provider, upstream.
     #[arg(long, default_value = "")]
     class: String,
+    /// Count what is alike: by person, program, destination, what became of it, and road.
+    #[arg(long, conflicts_with = "follow")]
+    summary: bool,
 }
 
 pub(super) fn events(mut client: Client, command: &Events, json: bool) -> Result<(), Failure> {
@@ -35,12 +41,21 @@ pub(super) fn events(mut client: Client, command: &Events, json: bool) -> Result
     if command.follow {
         client.wait_long()?;
     }
+    let mut summary = command.summary.then(summary::Summary::default);
     while let Some(answer) = client.next()? {
         let Response::Event(event) = answer else { return Err(odd()) };
+        if let Some(summary) = &mut summary {
+            summary.add(&event.json);
+            continue;
+        }
         let line = if json { event.json } else { readable(&event.json) };
         print(&format!("{line}\n"))?;
     }
-    Ok(())
+    match summary {
+        Some(summary) if json => print_json(&summary.json()),
+        Some(summary) => Ok(print(&summary.text())?),
+        None => Ok(()),
+    }
 }
 
 /// One line: time, class, activity, who, the rest as name=value.

@@ -2,8 +2,10 @@
 
 mod approvals;
 mod client;
+mod doctor;
 mod events;
 mod explain;
+mod init;
 mod live;
 mod login;
 mod offline;
@@ -40,10 +42,15 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   sluice login                         log in for this terminal; then just: psql -h db.internal shop
   sluice approvals                     what waits for somebody else
-  sluice approve k3x9ab1 --reason OK   let it run, once
+  sluice approve k3x9ab1 --reason OK   let it run, once (or --for 30m: and all that asks for the same)
   sluice replay 0199…                  what happened in a session
   sluice watch 0199… --moderate        be there, so that it may go on
   sluice explain 'delete from orders' --target shop --database shop
+
+Files:
+  /etc/sluice/sluice.toml, /etc/sluice/policy/*.cedar   configuration and policy of the host
+  /run/sluice/sluice.sock                               where sluiced listens
+  /var/lib/sluice, /var/log/sluice/events.jsonl         recordings and keys; audit events
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 not logged in, 4 sluiced does not answer.";
 
@@ -72,6 +79,10 @@ enum Color {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write the first configuration and policy of this host; needs no sluiced.
+    Init(Box<init::Init>),
+    /// What this host lacks, and who would be locked out by the guard; needs no sluiced.
+    Doctor(doctor::Doctor),
     /// Prove who you are; holds for this terminal session.
     Login(login::Login),
     /// End the login of this terminal session.
@@ -94,10 +105,14 @@ enum Command {
     Verify(verify::Verify),
     /// What waits for somebody's decision.
     Approvals,
-    /// Let somebody else's statement run, once.
-    Approve(approvals::Decide),
+    /// Let somebody else's statement run: once, or for some time.
+    Approve(approvals::Approve),
     /// Say no to somebody else's statement.
     Deny(approvals::Decide),
+    /// Approvals that hold for some time.
+    Grants,
+    /// End such an approval.
+    Revoke(approvals::Revoke),
     /// What would be said to a statement, by which rule, and why.
     Explain(explain::Explain),
     /// What happened: logins, decisions, refusals, bypass attempts.
@@ -185,6 +200,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let global = &cli.global;
     let client = || Client::connect(&global.socket);
     match cli.command {
+        Command::Init(command) => init::init(*command, &global.config),
+        Command::Doctor(command) => doctor::doctor(&command, &global.config, global.json),
         Command::Login(command) => login::login(client()?, &command, global.json),
         Command::Logout(command) => login::logout(client()?, &command),
         Command::Whoami => login::whoami(client()?, global.json),
@@ -196,8 +213,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kill(command) => live::kill(client()?, command, global.json),
         Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Approvals => approvals::list(client()?, global.json),
-        Command::Approve(command) => approvals::decide(client()?, command, true, global.json),
-        Command::Deny(command) => approvals::decide(client()?, command, false, global.json),
+        Command::Approve(command) => approvals::approve(client()?, command, global.json),
+        Command::Deny(command) => approvals::deny(client()?, command, global.json),
+        Command::Grants => approvals::grants(client()?, global.json),
+        Command::Revoke(command) => approvals::revoke(client()?, command),
         Command::Explain(command) => explain::explain(client()?, command, global.json),
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),

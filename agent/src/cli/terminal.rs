@@ -65,25 +65,38 @@ pub(super) fn time(us: i64) -> String {
 /// # Errors
 /// In words.
 pub(super) fn parse_time(text: &str) -> Result<i64, String> {
-    let now = OffsetDateTime::now_utc();
-    let ago = text.char_indices().next_back().and_then(|(at, unit)| {
-        let factor = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return None,
-        };
-        text.get(..at)?.parse::<i64>().ok()?.checked_mul(factor)
-    });
-    let at = match ago {
-        Some(seconds) => now.checked_sub(time::Duration::seconds(seconds)),
+    let at = match seconds(text) {
+        Some(seconds) => OffsetDateTime::now_utc().checked_sub(time::Duration::seconds(seconds)),
         None => OffsetDateTime::parse(text, &Rfc3339).ok(),
     };
     let at = at.ok_or_else(|| {
         format!("`{}` is neither a time (2026-11-24T09:30:00Z) nor an age (2h)", safe(text))
     })?;
     i64::try_from(at.unix_timestamp_nanos() / 1000).map_err(|_| "that time is out of range".to_owned())
+}
+
+/// How long: a whole number with s, m, h or d.
+///
+/// # Errors
+/// In words.
+pub(super) fn parse_age(text: &str) -> Result<std::time::Duration, String> {
+    let seconds =
+        seconds(text).and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    seconds
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| format!("`{}` is no length of time such as 90s, 30m or 2h", safe(text)))
+}
+
+fn seconds(text: &str) -> Option<i64> {
+    let (at, unit) = text.char_indices().next_back()?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    text.get(..at)?.parse::<i64>().ok()?.checked_mul(factor)
 }
 
 /// A table: columns as wide as their widest value, the last one as long as it likes.

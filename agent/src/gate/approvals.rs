@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sluice_api::admin;
-use sluice_policy::{ApprovalRule, Principal};
+use sluice_policy::{ApprovalRule, Ask, Principal};
 use tokio::sync::watch;
 
+use super::grants::Grants;
 use crate::identity::Verified;
 
 /// A request waits no longer than this.
@@ -42,6 +43,8 @@ pub struct Request {
     pub parameters: Vec<String>,
     /// Names of the rules that demand the approval.
     pub rules: Vec<String>,
+    /// What of it somebody has to agree to.
+    pub asks: Vec<Ask>,
     /// Who must agree; all of them.
     pub approvals: Vec<ApprovalRule>,
     /// SHA-256 over text, parameters, identity, target, database, role and search path, in hex.
@@ -106,6 +109,11 @@ pub enum DecideError {
         /// The groups that may.
         groups: String,
     },
+    /// For a time, of what has to be looked at each time.
+    #[error(
+        "request `{0}` can't be granted for a time: what is not understood has to be looked at each time"
+    )]
+    NotForATime(String),
     /// The same person a second time.
     #[error("you have approved request `{0}` before; another person must")]
     Twice(String),
@@ -114,7 +122,10 @@ pub enum DecideError {
 struct Pending {
     request: Request,
     by: Vec<Principal>,
+    /// For how long all who have agreed so far want it to hold; `None`: for this once.
+    lasts: Option<Duration>,
     reason: String,
+    preview: String,
     requested_us: i64,
     expires_us: i64,
     state: watch::Sender<State>,
@@ -125,6 +136,7 @@ struct Pending {
 #[derive(Default)]
 pub struct Approvals {
     requests: Mutex<Requests>,
+    grants: Grants,
 }
 
 #[derive(Default)]
@@ -142,6 +154,21 @@ pub struct Waiting {
     state: watch::Receiver<State>,
     approvals: Arc<Approvals>,
     expires_us: i64,
+}
+
+/// A place at a request for what it would do.
+pub struct Shown {
+    id: String,
+    approvals: Arc<Approvals>,
+}
+
+impl Shown {
+    /// Puts it there. It decides nothing, and comes too late where the request is over.
+    pub fn put(&self, preview: String) {
+        if let Some(pending) = self.approvals.requests.lock().by_id.get_mut(&self.id) {
+            pending.preview = preview;
+        }
+    }
 }
 
 /// Too many requests of one person wait.
@@ -176,7 +203,9 @@ impl Approvals {
             Pending {
                 request,
                 by: Vec::new(),
+                lasts: None,
                 reason: String::new(),
+                preview: String::new(),
                 requested_us: now,
                 expires_us,
                 state,
@@ -186,7 +215,13 @@ impl Approvals {
         Ok(Waiting { id, state: watcher, approvals: Arc::clone(self), expires_us })
     }
 
-    /// Takes a person's decision on a request.
+    /// Approvals that hold for some time.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Takes a person's decision on a request. With `lasts`, what is agreed to holds for so long, and not only this
+    /// once; where several agree, for the shortest time that all of them said.
     ///
     /// # Errors
     /// [`DecideError`]; nothing has changed then.
@@ -195,15 +230,24 @@ impl Approvals {
         id: &str,
         by: &Verified<Principal>,
         approve: bool,
+        lasts: Option<Duration>,
         reason: &str,
     ) -> Result<admin::Approval, DecideError> {
         let mut requests = self.requests.lock();
         let pending = requests.by_id.get_mut(id).ok_or_else(|| DecideError::Unknown(id.to_owned()))?;
         entitled(id, pending, by)?;
+        if approve && lasts.is_some() && !Grants::can_hold(&pending.request) {
+            return Err(DecideError::NotForATime(id.to_owned()));
+        }
         pending.reason = reason.to_owned();
         if approve {
+            let first = pending.by.is_empty();
             pending.by.push(by.to_owned_principal());
+            pending.lasts = if first { lasts } else { pending.lasts.zip(lasts).map(|(a, b)| a.min(b)) };
             if satisfied(&pending.request.approvals, &pending.by) {
+                if let Some(lasts) = pending.lasts {
+                    self.grants.add(id, &pending.request, &pending.by, lasts);
+                }
                 pending.decided_by = Some(by.to_owned_principal());
                 pending.state.send_replace(State::Approved);
             }
@@ -260,6 +304,11 @@ impl Waiting {
     /// Microseconds since 1970.
     pub fn expires_us(&self) -> i64 {
         self.expires_us
+    }
+
+    /// Where what it would do can be put.
+    pub fn shown(&self) -> Shown {
+        Shown { id: self.id.clone(), approvals: Arc::clone(&self.approvals) }
     }
 
     /// The request as it stands.
@@ -328,7 +377,7 @@ fn entitled(id: &str, pending: &Pending, by: &Verified<Principal>) -> Result<(),
 
 /// Each rule has as many different people of its group as it names. One person in two of the groups counts for
 /// both rules, but once in each.
-fn satisfied(rules: &[ApprovalRule], by: &[Principal]) -> bool {
+pub(super) fn satisfied(rules: &[ApprovalRule], by: &[Principal]) -> bool {
     rules.iter().all(|rule| {
         let people = by.iter().filter(|p| p.groups.contains(&rule.group)).count();
         u32::try_from(people).unwrap_or(u32::MAX) >= rule.count
@@ -358,7 +407,10 @@ fn message(id: &str, pending: &Pending) -> admin::Approval {
         state: state.name().to_owned(),
         session: request.session.clone(),
         digest: request.digest.clone(),
-        reason: if pending.reason.is_empty() { request.reason.clone() } else { pending.reason.clone() },
+        reason: request.reason.clone(),
+        decision_reason: pending.reason.clone(),
+        preview: pending.preview.clone(),
+        lasts_s: pending.lasts.map(|lasts| lasts.as_secs()).unwrap_or_default(),
     }
 }
 

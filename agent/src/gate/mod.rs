@@ -6,6 +6,7 @@
 //! made here alone; no operation of a session that has ended is permitted.
 
 pub mod approvals;
+pub mod grants;
 pub mod moderation;
 mod repeat;
 mod session;
@@ -30,7 +31,7 @@ use crate::identity::Verified;
 pub use approvals::Approvals;
 pub use moderation::{Moderating, Moderation, Presence, Standing};
 pub use repeat::Repeatable;
-pub use session::{GatedSession, Held, Outcome, Permit};
+pub use session::{GatedSession, Held, Means, Outcome, Permit};
 
 /// The policy in force and its number: each accepted change counts up.
 pub(crate) struct Current {
@@ -180,6 +181,11 @@ impl Gate {
                 if can_pause {
                     session.demand(&std::mem::take(&mut obligations.moderators));
                 }
+                if let Some(most) = obligations.limits.sessions
+                    && self.sessions_of(session.facts(), principal) > most
+                {
+                    return Err(session::too_many(session.facts(), rules, most));
+                }
                 match session::unmet_by_session(&obligations) {
                     Some(what) => Err(session::unmet_session(session.facts(), rules, what)),
                     None => Ok((session, permit)),
@@ -187,6 +193,15 @@ impl Gate {
             }
             Decision::Refuse(refusal) => Err(refusal),
         }
+    }
+
+    /// Sessions that a person has at a target, with the one that has just been registered.
+    fn sessions_of(&self, facts: &SessionFacts, who: &Principal) -> u64 {
+        let sessions = self.sessions.lock();
+        let his = sessions
+            .values()
+            .filter(|s| s.facts.target.name == facts.target.name && s.principal.same_person(who));
+        his.count() as u64
     }
 
     /// Somebody becomes a moderator of a session, as long as the answer lives.

@@ -38,6 +38,7 @@ impl GatedSession {
             obligations: Arc::clone(&permitted.obligations),
             approval: None,
             timeless: Some(permitted.generation),
+            reason: None,
         })
     }
 }

@@ -6,18 +6,21 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use ring::digest::{Context as Digest, SHA256};
 use sluice_policy::{
-    Ask, Context, Decision, Feature, Obligations, Operation, Permission, Principal, Refusal, Resource,
-    ResourceKind,
+    Ask, Context, Decision, Explanation, Feature, Limits, Obligations, Operation, Permission, Principal,
+    Refusal, Resource, ResourceKind,
 };
 
-use super::approvals::{Request, State, Waiting};
+use super::approvals::{Request, Shown, State, Waiting};
+use super::grants::needing;
 use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
-use crate::audit;
 use crate::identity::Verified;
+use crate::{audit, metrics};
 
 /// A cache of decisions larger than this is dropped: the statements of this session don't repeat.
 const MAX_CACHED: usize = 512;
+/// Characters of a reason; what is longer is cut.
+const MAX_REASON: usize = 1000;
 
 /// The right to do one operation, once.
 #[must_use]
@@ -28,6 +31,8 @@ pub struct Permit {
     pub(super) approval: Option<String>,
     /// The policy that would say the same at any time.
     pub(super) timeless: Option<u64>,
+    /// Why the person does it, where the permit demanded that he says so.
+    pub(super) reason: Option<Arc<str>>,
 }
 
 impl Permit {
@@ -45,6 +50,21 @@ impl Permit {
     pub fn approval(&self) -> Option<&str> {
         self.approval.as_deref()
     }
+
+    /// The reason that it demanded and was given.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+/// What a service can do about the obligations of a permit.
+pub struct Means<'a> {
+    /// The reason that stands with the operation itself; looked for only where it is needed.
+    pub stated: &'a dyn Fn() -> Option<String>,
+    /// What to do, for whoever gave none.
+    pub how: &'static str,
+    /// It keeps `@limit`: rows, bytes and time.
+    pub limits: bool,
 }
 
 /// What the gate says to an operation.
@@ -66,6 +86,7 @@ pub struct Held {
     registered: Arc<Registered>,
     operation: Operation,
     permission: Arc<CachedPermission>,
+    reason: Option<Arc<str>>,
     settled: bool,
 }
 
@@ -98,6 +119,8 @@ pub struct GatedSession {
     known: Mutex<Arc<Known>>,
     cache: Mutex<Cache>,
     presence: Option<Presence>,
+    /// What the person has said for all that follows.
+    reason: Mutex<Option<Arc<str>>>,
 }
 
 impl GatedSession {
@@ -106,7 +129,15 @@ impl GatedSession {
         let known =
             Known { generation: current.generation, subject: current.policy.subject(&registered.principal) };
         let known = Mutex::new(Arc::new(known));
-        Self { gate, key, registered, known, cache: Mutex::default(), presence: None }
+        Self {
+            gate,
+            key,
+            registered,
+            known,
+            cache: Mutex::default(),
+            presence: None,
+            reason: Mutex::default(),
+        }
     }
 
     /// Somebody of each of these groups has to be present.
@@ -137,19 +168,44 @@ impl GatedSession {
         &self.registered.facts
     }
 
-    /// Judges an operation. Whoever gets a [`Outcome::Permit`] may do that operation once.
+    /// Judges an operation for which nobody can say why. Whoever gets a [`Outcome::Permit`] may do it once.
     pub fn judge(&self, operation: &Operation) -> Outcome {
+        self.judge_with(operation, &Means { stated: &|| None, how: UNMET, limits: false })
+    }
+
+    /// Judges an operation. Whoever gets a [`Outcome::Permit`] may do it once.
+    pub fn judge_with(&self, operation: &Operation, means: &Means<'_>) -> Outcome {
+        let outcome = self.outcome(operation, means);
+        match &outcome {
+            Outcome::Permit(_) => metrics::PERMITTED.add(1),
+            Outcome::Hold(_) => metrics::HELD.add(1),
+            Outcome::Refuse(_) => metrics::REFUSED.add(1),
+        }
+        outcome
+    }
+
+    fn outcome(&self, operation: &Operation, means: &Means<'_>) -> Outcome {
         if let Some(reason) = self.registered.end.borrow().as_ref() {
             return Outcome::Refuse(ended(operation, reason));
         }
-        match self.decide(operation) {
-            Ok(permission) if needs_nobody(&permission.obligations) => Outcome::Permit(Permit {
-                rules: Arc::clone(&permission.rules),
-                obligations: Arc::clone(&permission.obligations),
-                approval: None,
-                timeless: permission.timeless,
-            }),
-            Ok(permission) => self.hold(operation, permission),
+        let decided = self.decide(operation).and_then(|permission| {
+            let limits = permission.obligations.limits;
+            if limits.sessions.is_some() || !(means.limits || limits.is_none()) {
+                let why = "its permit demands a limit (@limit) that can't be kept here".to_owned();
+                return Err(refusal(operation, &permission.rules, why, UNMET));
+            }
+            let reason = self.reason_for(operation, &permission, means)?;
+            Ok((permission, reason))
+        });
+        let decided = decided.and_then(|(permission, reason)| {
+            let grant = self.granted_before(operation, &permission);
+            if !needs_nobody(&permission.obligations) && grant.is_none() {
+                return Ok(self.hold(operation, permission, reason));
+            }
+            self.permit(operation, &permission, reason, grant).map(Outcome::Permit)
+        });
+        match decided {
+            Ok(outcome) => outcome,
             Err(refusal) => {
                 if let Err(error) = self.gate.audit().record_now(&audit::refused(
                     &self.registered.facts,
@@ -162,6 +218,32 @@ impl GatedSession {
                 Outcome::Refuse(refusal)
             }
         }
+    }
+
+    /// Says why all that follows is done, or takes that back. It is the person's word: kept, shown and judged by nobody.
+    pub fn say_why(&self, reason: Option<&str>) {
+        *self.reason.lock() = reason.and_then(plain_reason);
+    }
+
+    /// The reason of an operation whose permit demands one, or the refusal that asks for it. What is said otherwise
+    /// goes with a request for approval.
+    fn reason_for(
+        &self,
+        operation: &Operation,
+        permission: &CachedPermission,
+        means: &Means<'_>,
+    ) -> Result<Option<Arc<str>>, Refusal> {
+        let obligations = &permission.obligations;
+        if !obligations.reason && obligations.approvals.is_empty() {
+            return Ok(None);
+        }
+        let stated = (means.stated)().as_deref().and_then(plain_reason);
+        let reason = stated.or_else(|| self.reason.lock().clone());
+        if obligations.reason && reason.is_none() {
+            let why = "it is permitted to whoever says why, and no reason was given".to_owned();
+            return Err(refusal(operation, &permission.rules, why, means.how));
+        }
+        Ok(reason)
     }
 
     /// Whether [`GatedSession::judge`] would refuse: nothing is filed and no event is written. A permit is no part of
@@ -269,7 +351,52 @@ impl GatedSession {
         cache.permitted.get(key).cloned()
     }
 
-    fn hold(&self, operation: &Operation, permission: Arc<CachedPermission>) -> Outcome {
+    /// The permit for what needs nobody, or nobody any more.
+    fn permit(
+        &self,
+        operation: &Operation,
+        permission: &CachedPermission,
+        reason: Option<Arc<str>>,
+        approval: Option<String>,
+    ) -> Result<Permit, Refusal> {
+        notify(&self.gate, &self.registered, operation, permission, reason.as_deref())?;
+        // the next one has to be told of, or needs a reason of its own
+        let same_again = approval.is_none() && reason.is_none() && permission.obligations.notify.is_empty();
+        Ok(Permit {
+            rules: Arc::clone(&permission.rules),
+            obligations: Arc::clone(&permission.obligations),
+            approval,
+            timeless: permission.timeless.filter(|_| same_again),
+            reason,
+        })
+    }
+
+    /// The grant that covers an operation which would have to wait.
+    fn granted_before(&self, operation: &Operation, permission: &CachedPermission) -> Option<String> {
+        let facts = &self.registered.facts;
+        let place = (facts.target.name.as_str(), facts.database.as_str());
+        let grants = self.gate.approvals().grants();
+        if !permission.obligations.moderators.is_empty() || !grants.any(self.principal(), place.0, place.1) {
+            return None;
+        }
+        let explained = self.explained(operation);
+        let permitted = matches!(explained.decision, Decision::Permit(_));
+        let covered = || grants.covering(self.principal(), place, &operation.asks, &explained);
+        permitted.then(covered).flatten().map(|grant| grant.id.clone())
+    }
+
+    fn explained(&self, operation: &Operation) -> Explanation {
+        let current = self.gate.current();
+        let known = self.known(&current);
+        current.policy.explain(&known.subject, operation, &self.context())
+    }
+
+    fn hold(
+        &self,
+        operation: &Operation,
+        permission: Arc<CachedPermission>,
+        reason: Option<Arc<str>>,
+    ) -> Outcome {
         let facts = &self.registered.facts;
         let request = Request {
             requester: self.principal().to_owned_principal(),
@@ -281,9 +408,10 @@ impl GatedSession {
             text: operation.text.clone(),
             parameters: operation.parameters.clone(),
             rules: permission.rules.to_vec(),
+            asks: needing(&operation.asks, &self.explained(operation)).map(|(ask, _)| ask.clone()).collect(),
             approvals: permission.obligations.approvals.clone(),
             digest: digest(facts, self.principal(), operation),
-            reason: String::new(),
+            reason: reason.as_deref().unwrap_or_default().to_owned(),
         };
         let waiting = match self.gate.approvals().request(request) {
             Ok(waiting) => waiting,
@@ -302,6 +430,7 @@ impl GatedSession {
             registered: Arc::clone(&self.registered),
             operation: operation.clone(),
             permission,
+            reason,
             settled: false,
         };
         if let Err(error) = held.tell("requested") {
@@ -335,6 +464,16 @@ impl Held {
         &self.permission.rules
     }
 
+    /// Where what it would do can be put, for whoever decides.
+    pub fn shown(&self) -> Shown {
+        self.waiting.shown()
+    }
+
+    /// Why it is asked for, where the person said so.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// Who has to agree, in words: `1 of group "dba"`.
     pub fn wanted(&self) -> String {
         let approvals = self.permission.obligations.approvals.iter();
@@ -356,7 +495,7 @@ impl Held {
         self.settled = true;
         if state != State::Approved {
             let _ = self.tell(state.name());
-            let by = self.waiting.message().map(|m| m.reason).filter(|r| !r.is_empty());
+            let by = self.waiting.message().map(|m| m.decision_reason).filter(|r| !r.is_empty());
             let why = match by {
                 Some(reason) => format!("the request for approval was {}: {reason}", state.name()),
                 None => format!("the request for approval was {}", state.name()),
@@ -394,11 +533,13 @@ impl Held {
                 "ask the administrator of this host",
             ));
         }
+        notify(&self.gate, &self.registered, &self.operation, &self.permission, self.reason.as_deref())?;
         Ok(Permit {
             rules: Arc::clone(&self.permission.rules),
             obligations: Arc::clone(&self.permission.obligations),
             approval: Some(self.id().to_owned()),
             timeless: None,
+            reason: self.reason.clone(),
         })
     }
 
@@ -421,13 +562,32 @@ impl Drop for Held {
     }
 }
 
+/// Tells those whom the permit names (`@notify`), before it is done. What can't be told is not done.
+fn notify(
+    gate: &Gate,
+    registered: &Registered,
+    operation: &Operation,
+    permission: &CachedPermission,
+    reason: Option<&str>,
+) -> Result<(), Refusal> {
+    if permission.obligations.notify.is_empty() {
+        return Ok(());
+    }
+    let (facts, who) = (&registered.facts, &registered.principal);
+    let event =
+        audit::alarm(facts, who, operation, &permission.rules, &permission.obligations.notify, reason);
+    gate.audit().record_now(&event).map_err(|error| {
+        let why = format!("whom the rule names could not be told: {error}");
+        refusal(operation, &permission.rules, why, "ask the administrator of this host")
+    })
+}
+
 /// What to do about an obligation that nothing here can meet.
 const UNMET: &str = "tell whoever keeps the policy of this host: this version of Sluice can't take it there";
 
 /// An obligation that can't be met at all: what it stands on is refused, never let through without it.
 pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
     match obligations {
-        Obligations { reason: true, .. } => Some("a reason (@reason)"),
         Obligations { mfa_s: Some(_), .. } => Some("a second factor (@mfa)"),
         Obligations { moderators, .. } if !moderators.is_empty() => {
             Some("a moderator (@moderator), which nothing here can wait for")
@@ -438,7 +598,16 @@ pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
 
 /// The same, and what a session as a whole can't wait for.
 pub(super) fn unmet_by_session(obligations: &Obligations) -> Option<&'static str> {
-    if obligations.approvals.is_empty() { unmet(obligations) } else { Some("an approval (@approval)") }
+    match obligations {
+        Obligations { reason: true, .. } => Some("a reason (@reason)"),
+        Obligations { limits, .. }
+            if *limits != (Limits { sessions: limits.sessions, ..Limits::default() }) =>
+        {
+            Some("a limit (@limit) of what has no rows, bytes or time")
+        }
+        _ if obligations.approvals.is_empty() => unmet(obligations),
+        _ => Some("an approval (@approval)"),
+    }
 }
 
 /// A refusal of a session whose permit can't be met.
@@ -450,6 +619,25 @@ pub(super) fn unmet_session(facts: &SessionFacts, rules: Vec<String>, what: &str
         message: format!("the permit to connect demands {what}"),
         hint: UNMET.to_owned(),
     }
+}
+
+/// A refusal of a session that would be one too many.
+pub(super) fn too_many(facts: &SessionFacts, rules: Vec<String>, most: u64) -> Refusal {
+    Refusal {
+        rules,
+        action: "connect".to_owned(),
+        resource: facts.target.name.clone(),
+        message: format!("you have {most} sessions at {} already, and may have no more", facts.target.name),
+        hint: "end one first; `sluice sessions --live` lists them".to_owned(),
+    }
+}
+
+/// A reason as it is kept: some words, of a length that people read.
+fn plain_reason(text: &str) -> Option<Arc<str>> {
+    let text = text.trim();
+    let end = text.char_indices().nth(MAX_REASON).map_or(text.len(), |(at, _)| at);
+    let kept = text.get(..end).unwrap_or_default();
+    kept.chars().any(char::is_alphanumeric).then(|| kept.into())
 }
 
 fn needs_nobody(obligations: &Obligations) -> bool {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use sluice_policy::Source;
 
@@ -101,7 +103,7 @@ async fn a_policy_that_comes_later_does_not_leave_a_session_alone() {
     let (session, _permit) = gate.open_moderated(&person("alice", &["dev"]), facts("s2")).unwrap();
     gate.replace(policy(MODERATED));
     gate.replace(policy(ALONE));
-    let waits = tokio::time::timeout(std::time::Duration::from_millis(20), session.ended()).await;
+    let waits = tokio::time::timeout(Duration::from_millis(20), session.ended()).await;
     assert!(waits.is_err(), "{waits:?}");
 }
 
@@ -125,4 +127,194 @@ async fn who_may_end_sessions() {
     assert_eq!(session.ended().await.to_string(), "bob (wrong host) ended this session");
     drop(session);
     assert!(gate.person_of("s1").is_none());
+}
+
+fn statement(action: &'static str) -> Operation {
+    Operation {
+        kind: "statement",
+        text: "…".into(),
+        parameters: Vec::new(),
+        asks: vec![Ask { action, resource: whole("shop") }],
+        features: std::collections::BTreeMap::new(),
+        understood: "…".into(),
+    }
+}
+
+#[tokio::test]
+async fn what_demands_a_reason_gets_one_or_is_refused() {
+    const WITH_REASON: &str = r#"
+@id("in") permit(principal, action == Action::"connect", resource);
+@id("why") @reason("required") permit(principal, action == Action::"update", resource);
+@id("why-and-who") @reason("required") @approval("dba:1") permit(principal, action == Action::"delete", resource);
+@id("who") @approval("dba:1") permit(principal, action == Action::"insert", resource);
+"#;
+    let (_dir, gate) = gate(WITH_REASON);
+    let (session, _permit) = gate.open(&person("alice", &["dev"]), facts("s1")).unwrap();
+    let judged = |action, stated: Option<&str>| {
+        let stated = || stated.map(str::to_owned);
+        session.judge_with(&statement(action), &Means { stated: &stated, how: "say why", limits: false })
+    };
+    for nothing in [None, Some(""), Some("  "), Some("--")] {
+        let Outcome::Refuse(refusal) = judged("update", nothing) else { panic!("{nothing:?}") };
+        assert_eq!((refusal.rules, refusal.hint.as_str()), (vec!["why".to_owned()], "say why"));
+    }
+    let Outcome::Permit(permit) = judged("update", Some(" OPS-12 ")) else { panic!() };
+    assert_eq!(permit.reason(), Some("OPS-12"));
+    assert!(permit.repeatable().is_none(), "the next one would go without");
+    assert!(matches!(judged("update", None), Outcome::Refuse(_)));
+    // for all that follows, until it is taken back
+    session.say_why(Some("OPS-13"));
+    let Outcome::Permit(permit) = judged("update", None) else { panic!() };
+    assert_eq!(permit.reason(), Some("OPS-13"));
+    let Outcome::Hold(held) = judged("delete", Some("OPS-14")) else { panic!() };
+    let shown = gate.approvals().get(held.id()).unwrap();
+    assert_eq!((held.reason(), shown.reason.as_str()), (Some("OPS-14"), "OPS-14"));
+    session.say_why(None);
+    assert!(matches!(judged("delete", None), Outcome::Refuse(_)));
+    // where none is demanded, it goes with the request all the same
+    let Outcome::Hold(held) = judged("insert", Some("because")) else { panic!() };
+    assert_eq!(held.reason(), Some("because"));
+    assert!(matches!(judged("insert", None), Outcome::Hold(_)));
+    // who types a novel is cut
+    let novel = "é".repeat(5000);
+    let Outcome::Permit(permit) = judged("update", Some(&novel)) else { panic!() };
+    assert_eq!(permit.reason().unwrap().chars().count(), 1000);
+}
+
+/// `update` on one table of the shop.
+fn update(table: &str) -> Operation {
+    let resource = Resource::new(ResourceKind::Table, ["shop", "shop", "public", table]);
+    Operation { asks: vec![Ask { action: "update", resource }], ..statement("update") }
+}
+
+#[tokio::test]
+async fn a_grant_holds_for_what_was_seen_and_for_its_time() {
+    const HELD: &str = r#"
+@id("in") permit(principal, action == Action::"connect", resource);
+@id("look") permit(principal, action == Action::"select", resource);
+@id("two") @approval("dba:2") permit(principal, action in [Action::"update", Action::"unknown"], resource);
+@id("three") @approval("dba:3") permit(principal, action == Action::"delete", resource);
+"#;
+    let (_dir, gate) = gate(HELD);
+    let (alice, eve) = (person("alice", &["dev", "dba"]), person("eve", &["dev"]));
+    let dba = [person("bob", &["dba"]), person("carol", &["dba"])];
+    let (session, _permit) = gate.open(&alice, facts("s1")).unwrap();
+    let held = |session: &GatedSession, operation: &Operation| match session.judge(operation) {
+        Outcome::Hold(held) => held,
+        Outcome::Permit(_) => panic!("permitted"),
+        Outcome::Refuse(refusal) => panic!("{refusal:?}"),
+    };
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let approvals = gate.approvals();
+
+    // one of the two says for this once: this once
+    let once = held(&session, &update("orders"));
+    let _ = approvals.decide(once.id(), &dba[0], true, minutes(30), "").unwrap();
+    let _ = approvals.decide(once.id(), &dba[1], true, None, "").unwrap();
+    assert!(approvals.grants().all().is_empty());
+
+    let mut request = held(&session, &update("orders"));
+    assert!(approvals.decide(request.id(), &alice, true, minutes(30), "").is_err(), "for herself");
+    let _ = approvals.decide(request.id(), &dba[0], true, minutes(30), "").unwrap();
+    assert!(approvals.grants().all().is_empty(), "one of two");
+    let said = approvals.decide(request.id(), &dba[1], true, minutes(10), "").unwrap();
+    assert_eq!(said.lasts_s, 600, "the shorter time");
+    assert!(request.wait().await.is_ok());
+    let id = request.id().to_owned();
+
+    let Outcome::Permit(permit) = session.judge(&update("orders")) else { panic!("the grant holds") };
+    assert_eq!(permit.approval(), Some(id.as_str()));
+    assert!(permit.repeatable().is_none(), "it ends, and then this has to be judged");
+    // her other sessions there too; nobody else's, no other table, nothing that wants more people
+    let (second, _permit) = gate.open(&alice, facts("s2")).unwrap();
+    assert!(matches!(second.judge(&update("orders")), Outcome::Permit(_)));
+    let (others, _permit) = gate.open(&eve, facts("s3")).unwrap();
+    assert!(matches!(others.judge(&update("orders")), Outcome::Hold(_)));
+    assert!(matches!(session.judge(&update("customers")), Outcome::Hold(_)));
+    let mut both = update("orders");
+    both.asks.extend(update("customers").asks);
+    assert!(matches!(session.judge(&both), Outcome::Hold(_)));
+    let mut beside = update("orders");
+    beside.asks.push(Ask { action: "delete", ..beside.asks[0].clone() });
+    assert!(matches!(session.judge(&beside), Outcome::Hold(_)), "two people are not three");
+    let mut looking = update("orders");
+    looking.asks.push(Ask { action: "select", ..looking.asks[0].clone() });
+    assert!(matches!(session.judge(&looking), Outcome::Permit(_)), "what needs nobody needs no grant");
+    // what is not understood is looked at each time
+    let unknown = statement("unknown");
+    let waits = held(&session, &unknown);
+    let error = approvals.decide(waits.id(), &dba[0], true, minutes(1), "").unwrap_err();
+    assert_eq!(error, approvals::DecideError::NotForATime(waits.id().to_owned()));
+    // a rule that comes later wants more
+    gate.replace(policy(&HELD.replace("dba:2", "dba:3")));
+    assert!(matches!(session.judge(&update("orders")), Outcome::Hold(_)));
+    gate.replace(policy(HELD));
+    assert!(matches!(session.judge(&update("orders")), Outcome::Permit(_)));
+    assert!(approvals.grants().revoke(&id) && !approvals.grants().revoke(&id));
+    assert!(matches!(session.judge(&update("orders")), Outcome::Hold(_)));
+}
+
+#[tokio::test]
+async fn a_grant_ends_by_itself() {
+    let (_dir, gate) = gate(
+        r#"@id("in") permit(principal, action == Action::"connect", resource);
+           @id("one") @approval("dba:1") permit(principal, action == Action::"update", resource);"#,
+    );
+    let (session, _permit) = gate.open(&person("alice", &["dev"]), facts("s1")).unwrap();
+    let Outcome::Hold(held) = session.judge(&update("orders")) else { panic!() };
+    let bob = person("bob", &["dba"]);
+    let _ = gate.approvals().decide(held.id(), &bob, true, Some(Duration::from_millis(300)), "").unwrap();
+    assert!(matches!(session.judge(&update("orders")), Outcome::Permit(_)));
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert!(matches!(session.judge(&update("orders")), Outcome::Hold(_)));
+    assert!(gate.approvals().grants().all().is_empty());
+}
+
+#[tokio::test]
+async fn whom_a_permit_names_is_told_each_time_or_it_is_not_done() {
+    let (dir, gate) = gate(
+        r#"@id("in") permit(principal, action == Action::"connect", resource);
+           @id("emergency") @reason("required") @notify("security")
+           permit(principal, action == Action::"update", resource);"#,
+    );
+    let (session, _permit) = gate.open(&person("alice", &["dev"]), facts("s1")).unwrap();
+    session.say_why(Some("the shop is down"));
+    for _ in 0..2 {
+        let Outcome::Permit(permit) = session.judge(&update("orders")) else { panic!() };
+        assert!(permit.repeatable().is_none());
+    }
+    let mut told = 0;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        told += text.lines().filter(|l| l.contains("\"alarm\"") && l.contains("the shop is down")).count();
+    }
+    assert_eq!(told, 2);
+}
+
+#[tokio::test]
+async fn limits_are_kept_or_refused() {
+    const LIMITED: &str = r#"
+@id("few") @limit("sessions=2") permit(principal, action == Action::"connect", resource);
+@id("little") @limit("rows=10, bytes=1MiB, time=30s") permit(principal, action == Action::"select", resource);
+"#;
+    let (_dir, gate) = gate(LIMITED);
+    let alice = person("alice", &["dev"]);
+    let (first, _permit) = gate.open(&alice, facts("s1")).unwrap();
+    let (_second, _permit) = gate.open(&alice, facts("s2")).unwrap();
+    let Err(refusal) = gate.open(&alice, facts("s3")) else { panic!("a third") };
+    assert!(refusal.rules == ["few"] && refusal.message.contains('2'), "{refusal:?}");
+    assert!(gate.open(&person("bob", &["dev"]), facts("s4")).is_ok(), "somebody else");
+    // a service that can't count lets nothing pass
+    assert!(matches!(first.judge(&statement("select")), Outcome::Refuse(_)));
+    let counts = Means { stated: &|| None, how: "", limits: true };
+    let Outcome::Permit(permit) = first.judge_with(&statement("select"), &counts) else { panic!() };
+    let limits = permit.obligations().limits;
+    assert_eq!((limits.rows, limits.bytes, limits.seconds), (Some(10), Some(1 << 20), Some(30)));
+    drop(first);
+    assert!(gate.open(&alice, facts("s5")).is_ok());
+    // of a whole session nobody counts rows
+    gate.replace(policy(
+        r#"@id("x") @limit("rows=1") permit(principal, action == Action::"connect", resource);"#,
+    ));
+    assert!(gate.open(&alice, facts("s6")).is_err());
 }

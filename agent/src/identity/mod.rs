@@ -10,6 +10,7 @@ mod bindings;
 mod browser;
 mod device;
 mod keys;
+mod pk;
 mod provider;
 mod token;
 
@@ -23,6 +24,7 @@ use sluice_policy::Principal;
 pub use bindings::{Bindings, BoundLogin, KernelSession, Unbindable};
 pub use browser::BrowserGrant;
 pub use device::DeviceGrant;
+pub use pk::PkError;
 pub use provider::ProviderError;
 pub use token::TokenError;
 
@@ -61,7 +63,7 @@ pub struct Login {
     pub principal: Verified<Principal>,
     /// Until when.
     pub expires_at: SystemTime,
-    /// How: `device`, `browser`, `token`.
+    /// How: `device`, `browser`, `token`, `certificate`.
     pub how: &'static str,
 }
 
@@ -74,6 +76,9 @@ pub enum LoginError {
     /// What it gave is no proof.
     #[error("the identity provider's token was not accepted")]
     Token(#[from] TokenError),
+    /// An SSH certificate's token is not bound to its key.
+    #[error("the certificate's token was not accepted")]
+    Certificate(#[from] PkError),
     /// The person said no.
     #[error("the login was refused at the identity provider")]
     Denied,
@@ -113,6 +118,26 @@ impl Identity {
         // a token that was handed over is good as long as it says, and not for a login's lifetime
         let expires_at = accepted.expires_at.min(SystemTime::now() + self.settings.login_lifetime);
         Ok(Login { principal: Verified(accepted.principal), expires_at, how: "token" })
+    }
+
+    /// Accepts a PK token (opkssh) of whoever has proven that he holds `key`, or says why not.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn verify_pk_token(
+        &self,
+        compact: &str,
+        key: &russh::keys::PublicKey,
+    ) -> Result<Login, LoginError> {
+        let bound = pk::bound(compact, key)?;
+        let accepted = self.accept(&bound.id_token, Some(&bound.nonce)).await?;
+        let expires_at = accepted.expires_at.min(SystemTime::now() + self.settings.login_lifetime);
+        Ok(Login { principal: Verified(accepted.principal), expires_at, how: "certificate" })
+    }
+
+    /// Whether tokens in SSH certificates are taken at all.
+    pub fn takes_pk_tokens(&self) -> bool {
+        self.settings.openpubkey
     }
 
     /// Begins a login by device code (RFC 8628).

@@ -278,6 +278,7 @@ mod tests {
             leeway: Duration::from_secs(30),
             keys_max_age: Duration::from_secs(60),
             login_lifetime: Duration::from_secs(60),
+            openpubkey: false,
         }
     }
 

@@ -15,12 +15,13 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use sluice_api::common::Process;
 use sluice_api::handover::{
-    self, Describe, EventsSeen, FromLoader, FromProxy, Hello, Layers, ProbeLayers, Ready, Reloaded,
-    from_loader, from_proxy,
+    self, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello, Layers,
+    ProbeLayers, Ready, Reloaded, Settle, Settled, from_loader, from_proxy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::socket::Socket;
+use crate::upstream::ssh::Ends;
 
 /// Version of the conversation; both sides must name the same.
 pub const VERSION: u32 = 1;
@@ -52,6 +53,8 @@ pub struct Endowment {
     pub listeners: Vec<OwnedFd>,
     /// Listening unix socket for `sluice`.
     pub admin: OwnedFd,
+    /// The listener of `metrics.listen`, where there is one.
+    pub metrics: Option<OwnedFd>,
     /// Clock ticks per second, to compare start times of the kernel with those of /proc.
     pub ticks_per_second: u64,
 }
@@ -60,6 +63,10 @@ pub struct Endowment {
 pub enum News {
     /// Tries that the kernel programs saw; to be acknowledged by [`LoaderLink::events_seen`].
     Events(handover::Events),
+    /// What sessions execute; to be acknowledged by [`LoaderLink::executions_seen`].
+    Executions(handover::Executions),
+    /// An answer that stands behind the executions it is about; to be given back by [`LoaderLink::settled`].
+    Settled(Settled),
     /// Secrets by name; each descriptor to be read once.
     Credentials {
         /// Name and descriptor.
@@ -76,6 +83,8 @@ pub enum News {
 enum Waiting {
     Lineage(oneshot::Sender<Vec<Process>>),
     Layers(oneshot::Sender<Layers>),
+    Followed(oneshot::Sender<Followed>),
+    Settled(oneshot::Sender<Settled>),
 }
 
 /// Questions to the loader; shared by all rooms.
@@ -135,6 +144,42 @@ impl LoaderLink {
             .await
     }
 
+    /// Lets the kernel follow whoever serves a connection.
+    ///
+    /// # Errors
+    /// [`LinkError`]: then nobody is followed.
+    pub async fn follow(&self, session: &str, ends: Ends, judged: bool) -> Result<Followed, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::Followed(answer));
+        let (session, proxy, target) = (session.to_owned(), ends.proxy.to_string(), ends.target.to_string());
+        let message = from_proxy::Message::Follow(Follow { request, session, proxy, target, judged });
+        self.ask(request, message, wait, PATIENCE).await
+    }
+
+    /// Everything that the kernel has seen of a session so far has been delivered when this returns; gives what is left
+    /// of it.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn settle(&self, session: &str) -> Result<Settled, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::Settled(answer));
+        let message = from_proxy::Message::Settle(Settle { request, session: session.to_owned() });
+        self.ask(request, message, wait, PATIENCE).await
+    }
+
+    /// What came before it has been delivered.
+    pub fn settled(&self, settled: Settled) {
+        if let Some(Waiting::Settled(answer)) = self.answer(settled.request) {
+            let _ = answer.send(settled);
+        }
+    }
+
+    /// Executions up to this sequence number are in their recordings.
+    pub async fn executions_seen(&self, up_to: u64) {
+        self.tell(from_proxy::Message::ExecutionsSeen(ExecutionsSeen { up_to })).await;
+    }
+
     /// Events up to this sequence number are on record.
     pub async fn events_seen(&self, up_to: u64) {
         self.tell(from_proxy::Message::EventsSeen(EventsSeen { up_to })).await;
@@ -189,7 +234,7 @@ fn endowment(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Endowment, Link
     let Some(from_loader::Message::Hello(hello)) = decode(packet)? else {
         return Err(LinkError::Protocol("the first message is no Hello".into()));
     };
-    let Hello { version, abi_version, listeners, ticks_per_second, .. } = hello;
+    let Hello { version, abi_version, listeners, ticks_per_second, metrics, .. } = hello;
     if version != VERSION || abi_version != sluice_abi::ABI_VERSION {
         return Err(LinkError::Protocol(format!(
             "hand-over version {version} and kernel ABI {abi_version}, but this sluiced speaks {VERSION} and {}: \
@@ -199,13 +244,17 @@ fn endowment(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Endowment, Link
     }
     let mut descriptors = descriptors.into_iter();
     let taken: Vec<OwnedFd> = descriptors.by_ref().take(listeners.len()).collect();
-    let (true, Some(admin), None) = (taken.len() == listeners.len(), descriptors.next(), descriptors.next())
+    let admin = descriptors.next();
+    let metrics = if metrics { Some(descriptors.next()) } else { None };
+    let (true, Some(admin), false, None) =
+        (taken.len() == listeners.len(), admin, matches!(metrics, Some(None)), descriptors.next())
     else {
         return Err(LinkError::Protocol(
             "Hello came with another number of descriptors than it names".into(),
         ));
     };
-    Ok(Endowment { listeners: taken, admin, ticks_per_second: u64::from(ticks_per_second.max(1)) })
+    let metrics = metrics.flatten();
+    Ok(Endowment { listeners: taken, admin, metrics, ticks_per_second: u64::from(ticks_per_second.max(1)) })
 }
 
 fn decode(packet: &[u8]) -> Result<Option<from_loader::Message>, LinkError> {
@@ -257,6 +306,12 @@ async fn read(
                 }
                 continue;
             }
+            Some(from_loader::Message::Followed(followed)) => {
+                if let Some(Waiting::Followed(answer)) = link.answer(followed.request) {
+                    let _ = answer.send(followed);
+                }
+                continue;
+            }
             Some(from_loader::Message::Destinations(list)) => {
                 places.send_replace(list.destinations);
                 continue;
@@ -272,6 +327,9 @@ async fn read(
                 }
             }
             Some(from_loader::Message::Events(events)) => News::Events(events),
+            Some(from_loader::Message::Executions(executions)) => News::Executions(executions),
+            Some(from_loader::Message::Settled(settled)) => News::Settled(settled),
+            Some(from_loader::Message::Run(_)) => continue,
             Some(from_loader::Message::Reload(_)) => News::Reload,
             Some(from_loader::Message::Stop(_)) => News::Stop,
             Some(from_loader::Message::Hello(_)) | None => {

@@ -19,10 +19,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use link::LoaderLink;
 
+use crate::services::Via;
+use crate::tls::Socket;
+
 /// A connection with its origin.
 pub struct Inbound {
-    /// The accepted socket, Nagle off.
-    pub stream: TcpStream,
+    /// The accepted socket, Nagle off; or a channel of a session.
+    pub stream: Socket,
     /// Who connected.
     pub peer: Peer,
     /// The address that the client asked for.
@@ -31,6 +34,8 @@ pub struct Inbound {
     pub ingress: bool,
     /// The process that connected, then its ancestors; empty for a stranger.
     pub lineage: Vec<Process>,
+    /// The session that carries it, if it came through one.
+    pub via: Option<Via>,
 }
 
 /// Who is at the other end.
@@ -96,7 +101,8 @@ impl Inbound {
             Ok(origin) => origin,
             Err(_) if ingress => {
                 let peer = Peer::Remote(there);
-                return Ok(Self { stream, peer, destination: here, ingress, lineage: Vec::new() });
+                let (stream, lineage) = (stream.into(), Vec::new());
+                return Ok(Self { stream, peer, destination: here, ingress, lineage, via: None });
             }
             Err(error) => return Err(NoEntry::NoOrigin(error)),
         };
@@ -108,7 +114,8 @@ impl Inbound {
             return Err(NoEntry::ProcessGone { pid: origin.tgid, uid: origin.uid });
         }
         let destination = if ingress { here } else { destination(&origin) };
-        Ok(Self { stream, peer: Peer::Local(origin), destination, ingress, lineage })
+        let peer = Peer::Local(origin);
+        Ok(Self { stream: stream.into(), peer, destination, ingress, lineage, via: None })
     }
 }
 

@@ -4,6 +4,7 @@ use super::detect::scrub_hinted;
 use super::prefilter::may_hold;
 use super::show::{Holds, MaskKey, holds, show};
 use super::{ColumnPlan, Treatment};
+use crate::metrics::DETECTED;
 
 /// Bytes that are no row of the announced shape; the session ends, since nothing behind them can be trusted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -107,7 +108,8 @@ impl RowMask {
                     out.extend_from_slice(length);
                     let start = out.len();
                     out.extend_from_slice(value);
-                    scrub_hinted(out.get_mut(start..).unwrap_or_default(), plan.hints);
+                    let found = scrub_hinted(out.get_mut(start..).unwrap_or_default(), plan.hints);
+                    DETECTED.add(u64::from(!found.is_empty()));
                 }
                 Act::Show => self.shown(plan, value, out),
             }

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -41,7 +42,10 @@ impl SpoolFile {
     pub(super) fn write(&self, bytes: &[u8]) -> Result<(), RecorderError> {
         let result = loop {
             match (&self.file).write(bytes) {
-                Ok(n) if n == bytes.len() => break Ok(()),
+                Ok(n) if n == bytes.len() => {
+                    crate::metrics::RECORDED.add(n as u64);
+                    break Ok(());
+                }
                 Ok(_) => break Err(ErrorKind::StorageFull.into()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => break Err(e),
@@ -54,7 +58,10 @@ impl SpoolFile {
     }
 
     pub(super) fn sync(&self) -> Result<(), RecorderError> {
-        self.file.sync_data().map_err(|e| {
+        let began = Instant::now();
+        let outcome = self.file.sync_data();
+        crate::metrics::SYNC.took(began.elapsed());
+        outcome.map_err(|e| {
             self.fail();
             RecorderError::io("sync", &self.path)(e)
         })

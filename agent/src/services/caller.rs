@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sluice_api::common::{self, Process};
+use sluice_api::record;
 use sluice_config::{Mode, Target};
 use sluice_policy::Context;
 
 use crate::app::House;
 use crate::gate::{EndReason, now_us};
-use crate::identity::BoundLogin;
+use crate::identity::{self, BoundLogin, Login};
 use crate::intake::Peer;
 
 /// Who connected, and where he wants to go.
@@ -19,6 +20,19 @@ pub(super) struct Caller {
     pub(super) destination: SocketAddr,
     pub(super) lineage: Vec<Process>,
     pub(super) target: Arc<Target>,
+    /// Where it came through a session of ours.
+    pub(super) via: Option<Via>,
+}
+
+/// The session that carries a connection, and whose it is: nobody logs in twice.
+#[derive(Clone)]
+pub struct Via {
+    /// Its person's.
+    pub login: Login,
+    /// The same, where it is bound to a kernel session.
+    pub bound: Option<Arc<BoundLogin>>,
+    /// Its number.
+    pub session: String,
 }
 
 impl Caller {
@@ -27,6 +41,40 @@ impl Caller {
         match self.target.mode {
             Mode::Egress => self.destination,
             Mode::Ingress { address } => SocketAddr::new(address, self.destination.port()),
+        }
+    }
+
+    /// The login of the session that carries the connection, else of the caller's own kernel session.
+    pub(super) fn logged_in(&self, house: &House) -> Option<(Login, Option<Arc<BoundLogin>>)> {
+        if let Some(via) = &self.via {
+            return Some((via.login.clone(), via.bound.clone()));
+        }
+        let bound = house.bindings.find(&self.lineage)?;
+        Some((bound.login.clone(), Some(bound)))
+    }
+
+    /// The beginning of a recording. `attributes` are the protocol's own.
+    pub(super) fn opened(
+        &self,
+        login: &Login,
+        protocol: &str,
+        attributes: &[(&str, &str)],
+        house: &House,
+    ) -> record::Opened {
+        let via = self.via.iter().map(|via| ("via", via.session.as_str()));
+        let attributes = attributes.iter().copied().chain(via);
+        record::Opened {
+            session: String::new(),
+            principal: Some(identity::message(&login.principal)),
+            origin: Some(self.origin()),
+            lineage: self.lineage.clone(),
+            target: self.target.name.clone(),
+            protocol: protocol.to_owned(),
+            address: self.destination.ip().to_string(),
+            port: u32::from(self.destination.port()),
+            attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            authenticated_by: login.how.to_owned(),
+            policy_digest: house.gate.policy_digest(),
         }
     }
 

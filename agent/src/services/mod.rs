@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sluice_config::Target;
 
+pub use caller::Via;
+
 use crate::app::House;
 use crate::intake::Inbound;
 

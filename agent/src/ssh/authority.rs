@@ -300,6 +300,7 @@ mod tests {
                 proof: SshProof::Certificate,
                 host_keys: Vec::new(),
                 host_ca: Vec::new(),
+                truth: sluice_config::Truth::Off,
             }),
         }
     }

@@ -8,17 +8,16 @@ use std::{
 
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 mod authority;
 mod names;
+mod socket;
 mod wire;
 
 pub use authority::{ALPN_POSTGRESQL, Authority, AuthorityError};
 pub use names::Names;
+pub use socket::Socket;
 pub use wire::Wire;
 
 /// The cryptography of both legs.
@@ -51,7 +50,7 @@ pub fn of_server(certificate: &[u8], key: &[u8]) -> Result<Arc<rustls::ServerCon
 #[derive(Debug)]
 pub enum Stream {
     /// As the peer sent it.
-    Plain(TcpStream),
+    Plain(Socket),
     /// Inside TLS; boxed, since a TLS session is a kilobyte and most states carry a stream.
     Tls(Box<tokio_rustls::TlsStream<Wire>>),
 }
@@ -60,14 +59,6 @@ impl Stream {
     /// The bytes are encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
-    }
-
-    /// The socket under whatever is above it.
-    pub fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.get_ref().0.socket(),
-        }
     }
 }
 

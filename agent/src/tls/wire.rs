@@ -9,30 +9,23 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+use super::Socket;
 use crate::buffers::{give_back, lend};
 
 /// A socket with what has been read ahead.
 #[derive(Debug)]
 pub struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     ahead: Vec<u8>,
     taken: usize,
 }
 
 impl Wire {
     /// Nothing is read yet.
-    pub fn new(socket: TcpStream) -> Self {
-        Self { socket, ahead: Vec::new(), taken: 0 }
-    }
-
-    /// The socket itself.
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
+    pub fn new(socket: impl Into<Socket>) -> Self {
+        Self { socket: socket.into(), ahead: Vec::new(), taken: 0 }
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -97,7 +90,7 @@ impl AsyncWrite for Wire {
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]
     async fn bytes_come_in_order_whatever_the_pieces_and_the_buffer_goes_back() {

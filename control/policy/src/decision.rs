@@ -31,14 +31,41 @@ pub struct Obligations {
     pub reason: bool,
     /// `@record("strict")`: on stable storage before a byte goes on.
     pub record_strict: bool,
-    /// `@limit("rows=10000")`: rows after which the result is cut.
-    pub max_rows: Option<u64>,
+    /// `@limit("rows=10000, time=30s")`: how much may pass.
+    pub limits: Limits,
     /// `@notify("…")`: who is told; sorted.
     pub notify: Vec<String>,
     /// `@moderator("group")`: of each of these groups somebody else has to be present as long as it lasts; sorted.
     pub moderators: Vec<String>,
     /// `@mfa("600s")`: the second factor must not be older, in seconds.
     pub mfa_s: Option<u64>,
+}
+
+/// `@limit`: how much may pass; `None`: as much as there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of one result.
+    pub rows: Option<u64>,
+    /// Bytes of one result, as they go to the client.
+    pub bytes: Option<u64>,
+    /// Seconds that one statement may run.
+    pub seconds: Option<u64>,
+    /// Sessions that one person may have at a target at the same time; of a permit to connect.
+    pub sessions: Option<u64>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(self) -> bool {
+        self == Limits::default()
+    }
+
+    fn unite(&mut self, other: Limits) {
+        self.rows = least(self.rows, other.rows);
+        self.bytes = least(self.bytes, other.bytes);
+        self.seconds = least(self.seconds, other.seconds);
+        self.sessions = least(self.sessions, other.sessions);
+    }
 }
 
 /// So many members of a group, none of them the requester.
@@ -123,7 +150,7 @@ impl Obligations {
         self.approvals.sort();
         self.reason |= other.reason;
         self.record_strict |= other.record_strict;
-        self.max_rows = least(self.max_rows, other.max_rows);
+        self.limits.unite(other.limits);
         self.mfa_s = least(self.mfa_s, other.mfa_s);
         join(&mut self.notify, &other.notify);
         join(&mut self.moderators, &other.moderators);

@@ -16,7 +16,8 @@ mod schema;
 
 pub use cases::{CaseOutcome, Report, run_cases};
 pub use decision::{
-    ApprovalRule, AskAnswer, DEFAULT_DENY, Decision, Effect, Explanation, Obligations, Permission, Refusal,
+    ApprovalRule, AskAnswer, DEFAULT_DENY, Decision, Effect, Explanation, Limits, Obligations, Permission,
+    Refusal,
 };
 pub use diagnostic::Diagnostic;
 pub use operation::{Ask, Context, Feature, Operation, Principal, Resource, ResourceKind};

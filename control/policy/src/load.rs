@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use cedar_policy::{Effect, Policy as Rule, PolicyId, PolicySet, ValidationMode, Validator};
 use miette::Diagnostic as _;
 
-use crate::{ApprovalRule, Diagnostic, Obligations, Source, schema};
+use crate::{ApprovalRule, Diagnostic, Limits, Obligations, Source, schema};
 
 /// Annotations of permits alone.
 const OBLIGATIONS: [&str; 7] = ["approval", "moderator", "reason", "record", "limit", "notify", "mfa"];
@@ -169,8 +169,9 @@ fn annotations(rule: &Rule) -> Result<Notes, (String, String)> {
             "record" if value == "strict" => notes.obligations.record_strict = true,
             "record" => return Err(bad("@record(\"strict\")")),
             "limit" => {
-                let rows = value.strip_prefix("rows=").and_then(|rows| rows.parse().ok());
-                notes.obligations.max_rows = Some(rows.ok_or_else(|| bad("e.g. @limit(\"rows=10000\")"))?);
+                notes.obligations.limits = limits(value).ok_or_else(|| {
+                    bad("e.g. @limit(\"rows=10000, bytes=10MiB, time=30s\"), or sessions=3 to connect")
+                })?;
             }
             "notify" if value.is_empty() => return Err(bad("e.g. @notify(\"security\")")),
             "notify" => {
@@ -198,6 +199,41 @@ fn groups(value: &str) -> Option<Vec<String>> {
     groups.sort();
     groups.dedup();
     (!groups.iter().any(String::is_empty)).then_some(groups)
+}
+
+/// `rows=10000`, or several after commas.
+fn limits(value: &str) -> Option<Limits> {
+    let mut limits = Limits::default();
+    for part in value.split(',') {
+        let (name, amount) = part.trim().split_once('=')?;
+        let (place, amount) = match name {
+            "rows" => (&mut limits.rows, amount.parse().ok()?),
+            "bytes" => (&mut limits.bytes, size(amount)?),
+            "time" => (&mut limits.seconds, seconds(amount)?),
+            "sessions" => (&mut limits.sessions, amount.parse().ok()?),
+            _ => return None,
+        };
+        if place.replace(amount).is_some() {
+            return None;
+        }
+    }
+    Some(limits)
+}
+
+/// `10MiB`, or a number of bytes.
+fn size(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+    let unit = UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = unit.unwrap_or((text, 0));
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// `30s`, `5m` or `1h`; at least a second.
+fn seconds(text: &str) -> Option<u64> {
+    const UNITS: [(char, u64); 3] = [('s', 1), ('m', 60), ('h', 3600)];
+    let (number, unit) =
+        UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)))?;
+    number.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| *seconds > 0)
 }
 
 /// `dba:2`, or several after commas.

@@ -294,7 +294,7 @@ fn weight(obligations: &Obligations) -> u64 {
     let others = [
         obligations.reason,
         obligations.record_strict,
-        obligations.max_rows.is_some(),
+        !obligations.limits.is_none(),
         obligations.mfa_s.is_some(),
     ];
     (people + obligations.moderators.len() as u64) * 100

@@ -76,12 +76,22 @@ pub(super) const CASES: &[Case] = &[
         "ssh $HOST 'echo (('; echo status $?; exit 2",
     )
     .refused("rule", "it is not understood, and no rule permits `unknown`"),
-    case("exec: a very long command line", "100001", "ssh $HOST \"echo -n $(head -c 100001 /dev/zero | tr '\\0' x) | wc -c\""),
+    case("exec: a long command line", "60001", "ssh $HOST \"echo -n $(head -c 60001 /dev/zero | tr '\\0' x) | wc -c\""),
+    case("exec: a very long command line", "100001", "ssh $HOST \"echo -n $(head -c 100001 /dev/zero | tr '\\0' x) | wc -c\"")
+        .refused("rule", "more than 64 KiB are not looked into, and no rule permits `unknown`"),
     case(
         "exec: quotes, here-documents and newlines arrive as they are",
         "it's \"quoted\"\n  two  spaces\n$HOME",
         "ssh $HOST \"$(printf 'echo \"it'\"'\"'s \\\\\"quoted\\\\\"\"\\ncat <<\"E\"\\n  two  spaces\\n$HOME\\nE\\n')\"",
-    ),
+    )
+    .refused("rule", "here-documents are `unknown`, and no rule permits that for `cat`"),
+    case(
+        "exec: the status comes a second after the end of the output",
+        "status 7\nstatus 8",
+        "ssh -n $HOST 'exec 1>&- 2>&-; sleep 1; exit 7'; echo status $?\n\
+         sleep 1 | ssh $HOST 'exec 1>&- 2>&-; cat > /dev/null; exit 8'; echo status $?",
+    )
+    .quick(),
     case(
         "exec: the target goes without an exit status",
         "before\nstatus 255",

@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
         "sftp: a directory tree both ways, with times and modes",
         "same",
         "mkdir -p tree/a/b; for n in 1 2 3 4 5; do head -c ${n}0000 /dev/urandom > tree/a/b/$n; done; chmod 640 tree/a/b/3\n\
-         touch -d '2020-02-03 04:05:06' tree/a/b/2\n\
+         touch -d '2020-02-03 04:05:06' tree/a/b/2 tree/a/b/3\n\
          printf 'put -pR tree /tmp/conformance-tree\\nget -pR /tmp/conformance-tree back\\n' > batch\n\
          ssh $HOST 'mkdir -p /tmp/conformance-tree'; sftp -b batch $HOST > log 2>&1 || cat log\n\
          diff -r tree back/tree && echo same; stat -c '%a %Y' back/tree/a/b/2 back/tree/a/b/3 | head -2\n\

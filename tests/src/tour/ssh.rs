@@ -130,6 +130,17 @@ fn refused(tour: &mut Tour, terminal: &mut Terminal) -> Result<()> {
 
 fn held(tour: &mut Tour, terminal: &mut Terminal, bob: &mut Terminal) -> Result<()> {
     let mark = tour.world.app.mark()?;
+    let silent = terminal.run(&tour.stage, "ssh app.internal getent passwd root")?;
+    tour.claim_text(
+        "what wants a reason is refused without one, and she reads how to give it",
+        &silent.text,
+        &["people-with-reason", "SLUICE_REASON"],
+        &["/root"],
+    );
+    let said =
+        "SLUICE_REASON='OPS-14, who is it' ssh -o SendEnv=SLUICE_REASON app.internal getent passwd root";
+    let said = terminal.run(&tour.stage, said)?;
+    tour.claim_text("with one it runs", &said.text, &["/root"], &["refused"]);
     terminal.type_line("ssh app.internal systemctl restart db")?;
     let id = terminal.find("the id that it waits under", |screen| after(screen, "sluice approve "))?;
     let screen = terminal.show(&tour.stage);

@@ -76,7 +76,8 @@ fn users(people: &People) -> Result<()> {
     );
     let sudoers = format!(
         "Defaults use_pty\nDefaults secure_path=\"{PATH}\"\nDefaults !lecture\nroot ALL=(ALL:ALL) ALL\n\
-         alice ALL=(dave) NOPASSWD: ALL\n"
+         alice ALL=(dave) NOPASSWD: ALL\n\
+         deploy ALL=(report) NOPASSWD: ALL\ndeploy ALL=(root) NOPASSWD: /usr/bin/su, /bin/su\n"
     );
     replace("/etc/passwd", &etc, &passwd, 0o644)?;
     replace("/etc/group", &etc, &group, 0o644)?;

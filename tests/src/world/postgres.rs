@@ -117,7 +117,7 @@ impl Postgres {
             .count())
     }
 
-    /// How often a statement with this text arrived over the wire since.
+    /// How often a statement with this text arrived over the wire since; a question for its plan is none.
     pub fn statements_since(&self, mark: Mark, part: &str) -> Result<usize> {
         Ok(self
             .since(mark)?
@@ -125,7 +125,7 @@ impl Postgres {
             .filter(|l| {
                 (l.contains("LOG:  statement:") || l.contains("LOG:  execute")) && l.contains("user=app")
             })
-            .filter(|l| l.contains(part))
+            .filter(|l| l.contains(part) && !l.contains("EXPLAIN "))
             .count())
     }
 

@@ -119,6 +119,13 @@ impl Provider {
         self.person(&["mint", &self.keys.to_string_lossy(), &claims.to_string(), kind])
     }
 
+    /// A PK token of `person` for a private key, as opkssh makes it: kind is good, by a login at the provider, or expired,
+    /// audience, nonce or gq, by its keys.
+    pub fn pk_token(&self, person: &Person, key: &Path, kind: &str) -> Result<String> {
+        let (keys, key) = (self.keys.to_string_lossy(), key.to_string_lossy());
+        self.person(&["openpubkey", &self.issuer, person.subject, &keys, &key, kind])
+    }
+
     /// Stops it, as an outage would.
     pub fn stop(&mut self) -> Result<()> {
         self.child.kill()?;

@@ -18,7 +18,7 @@ pub(crate) const SUITES: [&str; 3] = ["bullseye", "bookworm", "bookworm-backport
 
 const KERNEL: &str = include_str!("kernel.sh");
 const ROOT: &str = include_str!("root.sh");
-const BOOT: &str = include_str!("boot.sh");
+pub(crate) const BOOT: &str = include_str!("boot.sh");
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -69,13 +69,13 @@ pub(crate) fn boot(workspace: &Workspace, binaries: &Path, suite: &str, append: 
     Err(format!("{suite} ({version}): not all claims hold:\n{words}"))
 }
 
-fn script(text: &str, name: &str) -> Command {
+pub(crate) fn script(text: &str, name: &str) -> Command {
     let mut command = as_root("bash");
     command.args(["-c", text, name]);
     command
 }
 
-fn kernel(directory: &Path, suite: &str) -> Result<PathBuf> {
+pub(crate) fn kernel(directory: &Path, suite: &str) -> Result<PathBuf> {
     let kernel = directory.join(suite);
     let done = kernel.join("complete");
     if !done.exists() {

@@ -30,6 +30,7 @@ pub(super) fn read(
         );
     }
     let upstream = upstream(section, ingress, sink);
+    section.foreign(&super::ssh::KEYS, "an ssh target, and this one is postgres", sink);
     let client = client(section, ingress, sink);
     let (classes, known) = classes(section, sink);
     let masks = masks(section, &known, sink);

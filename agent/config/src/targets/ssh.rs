@@ -10,8 +10,10 @@ use toml::de::DeValue;
 use crate::names::foreign_character;
 use crate::parse::once;
 use crate::reader::{At, FromToml, Section, Sink, string};
-use crate::{SshProof, SshTarget};
+use crate::{SshProof, SshTarget, Truth};
 
+/// Keys of `[[target]]` that this protocol alone has.
+pub(super) const KEYS: [&str; 1] = ["truth"];
 /// Keys of `[target.upstream]` that this protocol alone has.
 pub(super) const UPSTREAM_KEYS: [&str; 5] = ["users", "certificate", "key_file", "host_keys", "host_ca"];
 
@@ -33,6 +35,7 @@ pub(super) fn read(
         super::ingress_only(&first.span, "host_key_files", ingress, sink);
     }
     client.finish(sink);
+    let truth = target.or::<Truth>("truth", Truth::Record, sink);
     let mut section = target.section("upstream", sink);
     section.foreign(&super::postgres::UPSTREAM_KEYS, whose, sink);
     let user = section.required::<At<Account>>("user", sink);
@@ -50,6 +53,7 @@ pub(super) fn read(
         host_keys: keys(once(host_keys, "target.upstream.host_keys", sink)),
         host_ca: keys(once(host_ca, "target.upstream.host_ca", sink)),
         host_key_files: once(host_key_files, "target.client.host_key_files", sink),
+        truth,
     };
     Some((read, address))
 }

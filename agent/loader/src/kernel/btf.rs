@@ -10,6 +10,9 @@ pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+/// Anonymous members in anonymous members: deeper than any kernel has them.
+const MAX_DEPTH: usize = 6;
 /// Index of `PIDTYPE_SID` in `signal_struct.pids` (include/linux/pid_types.h, since 4.19).
 const PIDTYPE_SID: u32 = 3;
 /// Size of a pointer in that array.
@@ -18,8 +21,11 @@ const POINTER: u32 = 8;
 /// Offsets for the programs' settings: (name of the setting, bytes). Missing fields are left out.
 pub(crate) type Offsets = BTreeMap<&'static str, u32>;
 
+/// `name` of `struct qstr`, which has an anonymous union of its own before it.
+const QSTR_NAME: u32 = 8;
+
 /// The fields that the programs know: setting, struct, member, what is added.
-const FIELDS: [(&str, &str, &str, u32); 8] = [
+const FIELDS: [(&str, &str, &str, u32); 23] = [
     ("OFF_GROUP_LEADER", "task_struct", "group_leader", 0),
     ("OFF_START", "task_struct", "start_boottime", 0),
     ("OFF_LOGINUID", "task_struct", "loginuid", 0),
@@ -29,6 +35,22 @@ const FIELDS: [(&str, &str, &str, u32); 8] = [
     ("OFF_SESSION", "signal_struct", "pids", PIDTYPE_SID * POINTER),
     // `nr` is the first member of the array's elements.
     ("OFF_NUMBER", "pid", "numbers", 0),
+    ("OFF_TGID", "task_struct", "tgid", 0),
+    ("OFF_PARENT", "task_struct", "real_parent", 0),
+    ("OFF_MM", "task_struct", "mm", 0),
+    ("OFF_EUID", "cred", "euid", 0),
+    ("OFF_LIVE", "signal_struct", "live", 0),
+    ("OFF_ARG_START", "mm_struct", "arg_start", 0),
+    ("OFF_ARG_END", "mm_struct", "arg_end", 0),
+    ("OFF_FILENAME", "linux_binprm", "filename", 0),
+    ("OFF_INTERPRETER", "linux_binprm", "interp", 0),
+    ("OFF_FDPATH", "linux_binprm", "fdpath", 0),
+    ("OFF_FILE", "linux_binprm", "file", 0),
+    // `dentry` stands behind `mnt` in `struct path`.
+    ("OFF_DENTRY", "file", "f_path", POINTER),
+    ("OFF_NAME", "dentry", "d_name", QSTR_NAME),
+    ("OFF_INODE", "file", "f_inode", 0),
+    ("OFF_LINKS", "inode", "i_nlink", 0),
 ];
 
 /// Reads the offsets; what can't be read is missing.
@@ -61,6 +83,14 @@ fn tail(kind: u32, count: usize) -> Option<usize> {
     })
 }
 
+/// The types and names of a kernel.
+struct Types<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Where each type stands, by its id less one.
+    places: Vec<usize>,
+}
+
 fn parse(bytes: &[u8]) -> Option<Offsets> {
     if u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?) != MAGIC {
         return None;
@@ -70,45 +100,61 @@ fn parse(bytes: &[u8]) -> Option<Offsets> {
         let start = header.checked_add(u32_at(bytes, at)? as usize)?;
         bytes.get(start..start.checked_add(u32_at(bytes, at + 4)? as usize)?)
     };
-    let (types, strings) = (section(8)?, section(16)?);
-    let mut found = Offsets::new();
+    let mut all = Types { types: section(8)?, strings: section(16)?, places: Vec::new() };
+    let mut wanted = Vec::new();
     let mut at = 0;
-    while at + 12 <= types.len() {
-        let info = u32_at(types, at + 4)?;
+    while at + 12 <= all.types.len() {
+        let info = u32_at(all.types, at + 4)?;
         let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-        let length = tail(kind, count)?;
+        all.places.push(at);
         if kind == KIND_STRUCT {
-            let name = name_at(strings, u32_at(types, at)?)?;
-            let members = types.get(at + 12..at.checked_add(12 + length)?)?;
-            structure(name, info >> 31 == 1, members, strings, &mut found)?;
+            let name = name_at(all.strings, u32_at(all.types, at)?)?;
+            if FIELDS.iter().any(|field| field.1.as_bytes() == name) {
+                wanted.push((name, at));
+            }
         }
-        at = at.checked_add(12 + length)?;
+        at = at.checked_add(12 + tail(kind, count)?)?;
+    }
+    let mut found = Offsets::new();
+    for (name, at) in wanted {
+        all.members(name, at, 0, 0, &mut found)?;
     }
     Some(found)
 }
 
-/// Notes the wanted members of one struct. A struct of this name that has none of them (there are such) adds none.
-fn structure(
-    name: &[u8],
-    bitfields: bool,
-    members: &[u8],
-    strings: &[u8],
-    found: &mut Offsets,
-) -> Option<()> {
-    if !FIELDS.iter().any(|f| f.1.as_bytes() == name) {
-        return Some(());
-    }
-    for member in members.chunks_exact(12) {
-        let member_name = name_at(strings, u32_at(member, 0)?)?;
-        let offset = u32_at(member, 8)?;
-        let bits = if bitfields { offset & 0x00ff_ffff } else { offset };
-        for (setting, of, field, add) in FIELDS {
-            if of.as_bytes() == name && field.as_bytes() == member_name && bits % 8 == 0 {
-                found.entry(setting).or_insert(bits / 8 + add);
+impl Types<'_> {
+    /// Notes the wanted members of one struct, and those of its anonymous members, which the kernel's sources call by the
+    /// struct's own name. A struct of this name that has none of them (there are such) adds none.
+    fn members(&self, name: &[u8], at: usize, base: u32, depth: usize, found: &mut Offsets) -> Option<()> {
+        let info = u32_at(self.types, at + 4)?;
+        let (kind, count, bitfields) = ((info >> 24) & 0x1f, (info & 0xffff) as usize, info >> 31 == 1);
+        if !matches!(kind, KIND_STRUCT | KIND_UNION) || depth > MAX_DEPTH {
+            return Some(());
+        }
+        let members = self.types.get(at + 12..at.checked_add(12 + tail(kind, count)?)?)?;
+        for member in members.chunks_exact(12) {
+            let member_name = name_at(self.strings, u32_at(member, 0)?)?;
+            let offset = u32_at(member, 8)?;
+            let bits = if bitfields { offset & 0x00ff_ffff } else { offset };
+            if bits % 8 != 0 {
+                continue;
+            }
+            let place = base.checked_add(bits / 8)?;
+            if member_name.is_empty() {
+                let id = u32_at(member, 4)? as usize;
+                if let Some(inner) = id.checked_sub(1).and_then(|index| self.places.get(index)) {
+                    self.members(name, *inner, place, depth + 1, found)?;
+                }
+                continue;
+            }
+            for (setting, of, field, add) in FIELDS {
+                if of.as_bytes() == name && field.as_bytes() == member_name {
+                    found.entry(setting).or_insert(place.checked_add(add)?);
+                }
             }
         }
+        Some(())
     }
-    Some(())
 }
 
 #[cfg(test)]
@@ -121,8 +167,11 @@ mod tests {
         if found.is_empty() {
             return; // a kernel without BTF: the lesser mode
         }
-        for required in ["OFF_GROUP_LEADER", "OFF_START", "OFF_REAL_CRED", "OFF_UID", "OFF_SIGNAL"] {
-            assert!(found.contains_key(required), "{required} in {found:?}");
+        for required in ["OFF_GROUP_LEADER", "OFF_START", "OFF_REAL_CRED", "OFF_UID", "OFF_SIGNAL"]
+            .iter()
+            .chain(&["OFF_TGID", "OFF_ARG_START", "OFF_FILENAME", "OFF_FILE", "OFF_DENTRY", "OFF_LINKS"])
+        {
+            assert!(found.contains_key(*required), "{required} in {found:?}");
         }
     }
 

@@ -70,6 +70,7 @@ pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
     layers.push(lookup(&report, guard.no_lookup()));
     layers.push(device(&report, guard.devices.count(), guard.devices.fault.as_deref()));
     let lsm = "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins";
+    layers.push(guard.lineage.probe());
     layers.push(Layer { name: "lsm", state: "absent", proof: lsm.to_owned() });
     layers
 }

@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 16] = [
+pub(super) const NAMES: [&str; 19] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -29,6 +29,9 @@ pub(super) const NAMES: [&str; 16] = [
     "HOME",
     "EVENTS",
     "DROPPED",
+    "MEMBERS_OF",
+    "TALLIES",
+    "EXECUTED",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {

@@ -23,6 +23,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
+use crate::lineage::Lineage;
+
 pub(crate) use canary::{Layer, child as canary_child};
 pub(crate) use lookup::Port;
 pub(crate) use records::Event;
@@ -81,6 +83,7 @@ pub(crate) struct Guard {
     links: Vec<OwnedFd>,
     devices: device::Devices,
     lookup: lookup::Lookup,
+    lineage: Lineage,
     ring: aya::maps::RingBuf<aya::maps::MapData>,
     places: BTreeSet<Place>,
     /// Guarded ports of this host.
@@ -111,6 +114,8 @@ impl Guard {
         }
         let lookup = lookup::Lookup::new(pins, lookup::load(&mut ebpf));
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
+        let lineage =
+            Lineage::start(&mut ebpf, pins).map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {
@@ -120,6 +125,7 @@ impl Guard {
             links: Vec::new(),
             devices,
             lookup,
+            lineage,
             ring,
             places: BTreeSet::new(),
             ports: BTreeSet::new(),
@@ -162,6 +168,11 @@ impl Guard {
         self.port = port;
         let netns = self.array::<8>("HOME").map_or(0, u64::from_ne_bytes);
         self.lead(netns)
+    }
+
+    /// Whether these maps are those that a loader before this one has bound its listeners under.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.array::<8>("HOME").is_some_and(|home| u64::from_ne_bytes(home) != 0)
     }
 
     fn lead(&mut self, netns: u64) -> Result<(), GuardError> {
@@ -217,6 +228,16 @@ impl Guard {
         &self.cgroup
     }
 
+    /// What sessions on this host execute.
+    pub(crate) fn lineage(&mut self) -> &mut Lineage {
+        &mut self.lineage
+    }
+
+    /// What is pollable while it has something to tell.
+    pub(crate) fn lineage_news(&self) -> BorrowedFd<'_> {
+        self.lineage.news()
+    }
+
     /// Sends a canary down every road and says what became of it.
     pub(crate) fn probe(&mut self) -> Vec<Layer> {
         canary::probe(self)
@@ -240,6 +261,13 @@ enum Cookies {
     OfSockets,
     /// Before.
     Nowhere,
+}
+
+/// Whether a loader has made this directory: its links or maps are in it, and it is on a bpffs.
+pub(crate) fn is_pins(pins: &Path) -> bool {
+    let bpffs =
+        nix::sys::statfs::statfs(pins).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
+    bpffs && (attach::links(pins).is_dir() || pins.join(format!("maps-{ABI_VERSION}")).is_dir())
 }
 
 /// The root of cgroup v2 alone has no type: nobody on this host is outside of it.

@@ -1,27 +1,30 @@
 //! The start: the guard stands before anything else does, and nothing is served that it does not hold.
 
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::sys::signalfd::SignalFd;
-use sluice_config::{Config, Target};
+use sluice_config::{Config, MetricsListen, Target};
 
 use super::places::{guarded_ports, places};
 use super::{Loader, fault, talk};
 use crate::grounds;
 use crate::kernel::Guard;
 use crate::names::{Known, Resolver, now_s, wanted};
+use crate::notify;
 use crate::proxy;
 use crate::tell::Kept;
 use crate::watch::Watch;
 
 /// The socket of `sluice`.
 const SOCKET: &str = "sluice.sock";
+/// systemd has let go of a listener by then.
+const LET_GO: Duration = Duration::from_secs(1);
 
 impl Loader {
     /// Guards the host; the proxy is not started yet.
@@ -44,10 +47,18 @@ impl Loader {
         let port = port(&config)?;
         // before the bind: a listener is the proxy's own because the bind program has seen it
         guard.listen_at(port).map_err(fault("the guard"))?;
-        let listeners = listen(port)?;
+        // what was kept carries the marks of the maps that it was made under: with other maps it is nobody's listener
+        let mut kept = notify::Kept::take();
+        if !guard.goes_on() {
+            kept.forget();
+        }
+        let listeners = listen(port, kept)?;
         guard.listen_at(port).map_err(fault("the guard"))?;
         guard.seat(&listeners).map_err(fault("the guard"))?;
         let admin = admin(&config)?;
+        let metrics = metrics(&config)
+            .inspect_err(|error| tracing::error!("metrics.listen: {error}; nobody is answered there"))
+            .unwrap_or_default();
         let (wake, woken) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(fault("pipe"))?;
         let names = wanted(&config);
         let resolver =
@@ -78,6 +89,7 @@ impl Loader {
             guard,
             listeners,
             admin,
+            metrics,
             known,
             resolver,
             watch,
@@ -128,19 +140,51 @@ fn port(config: &Config) -> Result<u16, String> {
     Ok(port)
 }
 
-/// The proxy's listeners, on a port that nobody else may bind.
-fn listen(port: u16) -> Result<Vec<OwnedFd>, String> {
-    let four = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| {
-        format!("127.0.0.1:{port} (guard.port): {e}; another process listens there, end it first")
-    })?;
-    let mut listeners = vec![OwnedFd::from(four)];
-    match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
-        Ok(six) => listeners.push(six.into()),
-        // a kernel without IPv6 has nobody who connects by it
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {}
-        Err(e) => return Err(format!("[::1]:{port} (guard.port): {e}")),
+/// The proxy's listeners, on a port that nobody else may bind: those of the loader before this one, or new ones.
+fn listen(port: u16, mut kept: notify::Kept) -> Result<Vec<OwnedFd>, String> {
+    let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    let wanted = addresses.map(|address| SocketAddr::new(address, port));
+    let found = wanted.map(|address| kept.listener(name(address), address));
+    kept.forget();
+    let mut listeners = Vec::new();
+    for (address, found) in wanted.into_iter().zip(found) {
+        let listener = match found {
+            Some(listener) => listener,
+            None => match bind(address) {
+                Ok(listener) => OwnedFd::from(listener),
+                // a kernel without IPv6 has nobody who connects by it
+                Err(e) if address.is_ipv6() && absent(&e) => continue,
+                Err(e) => {
+                    let hint = "another process listens there, end it first";
+                    return Err(format!("{address} (guard.port): {e}; {hint}"));
+                }
+            },
+        };
+        notify::keep(name(address), listener.as_fd());
+        listeners.push(listener);
     }
     Ok(listeners)
+}
+
+fn name(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
+fn absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// What was let go of a moment ago may still be systemd's.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && began.elapsed() < LET_GO => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn admin(config: &Config) -> Result<OwnedFd, String> {
@@ -153,6 +197,28 @@ fn admin(config: &Config) -> Result<OwnedFd, String> {
     let listener = UnixListener::bind(&path).map_err(at)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).map_err(at)?;
     Ok(listener.into())
+}
+
+/// The listener of `metrics.listen`. A host is guarded also where monitoring is not answered.
+fn metrics(config: &Config) -> Result<Option<OwnedFd>, String> {
+    match &config.metrics.listen {
+        None => Ok(None),
+        Some(MetricsListen::Tcp(address)) => {
+            let listener = TcpListener::bind(address).map_err(|e| format!("{address}: {e}"))?;
+            Ok(Some(listener.into()))
+        }
+        Some(MetricsListen::Unix(path)) => {
+            let at = |error: io::Error| format!("{}: {error}", path.display());
+            // what another loader has left; anything else than a socket stays
+            match fs::symlink_metadata(path) {
+                Ok(there) if there.file_type().is_socket() => fs::remove_file(path).map_err(at)?,
+                _ => {}
+            }
+            let listener = UnixListener::bind(path).map_err(at)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(at)?;
+            Ok(Some(listener.into()))
+        }
+    }
 }
 
 /// Directory of the cgroup that this process is in.

@@ -1,6 +1,7 @@
 //! The loop: signals, events of the kernel, the proxy's questions, names and files that change.
 
 mod arm;
+mod follow;
 mod places;
 mod reload;
 mod talk;
@@ -20,6 +21,7 @@ use sluice_config::Config;
 use crate::grounds::Account;
 use crate::kernel::{Guard, Layer};
 use crate::names::{Known, Resolver, now_s};
+use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
 use crate::watch::Watch;
@@ -46,6 +48,7 @@ pub(crate) struct Loader {
     guard: Guard,
     listeners: Vec<OwnedFd>,
     admin: OwnedFd,
+    metrics: Option<OwnedFd>,
     proxy: Option<Proxy>,
     start_at: Option<Instant>,
     pause: Duration,
@@ -95,11 +98,15 @@ impl Loader {
                 self.start();
             }
             let ready = self.wait()?;
+            notify::alive();
             if ready.signals {
                 self.signalled();
             }
             if ready.events {
                 self.kernel_events();
+            }
+            if ready.lineage {
+                self.executions();
             }
             if ready.devices {
                 self.guard.look_at_devices();
@@ -133,6 +140,7 @@ impl Loader {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(events, PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.guard.lineage_news(), PollFlags::POLLIN),
         ];
         let files = self.watch.as_ref().map(|watch| {
             fds.push(PollFd::new(watch.descriptor(), PollFlags::POLLIN));
@@ -157,6 +165,7 @@ impl Loader {
             signals: any(0),
             events: any(1),
             names: any(2),
+            lineage: any(3),
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
@@ -189,6 +198,7 @@ impl Loader {
         if self.stopping.is_some() {
             return;
         }
+        notify::stopping();
         self.stopping = Some(Instant::now() + FINISH);
         if let Some(proxy) = &mut self.proxy
             && !proxy.send(from_loader::Message::Stop(handover::Stop {}), Vec::new())
@@ -258,6 +268,7 @@ struct Ready {
     signals: bool,
     events: bool,
     names: bool,
+    lineage: bool,
     files: bool,
     proxy: bool,
     devices: bool,

@@ -23,16 +23,21 @@ impl Loader {
                 self.next = None;
             }
             Ok(config) => {
-                if (&config.agent, &config.guard.cgroup, &config.guard.pins, config.guard.port)
-                    != (
-                        &self.config.agent,
-                        &self.config.guard.cgroup,
-                        &self.config.guard.pins,
-                        self.config.guard.port,
-                    )
-                {
+                if (
+                    &config.agent,
+                    &config.metrics,
+                    &config.guard.cgroup,
+                    &config.guard.pins,
+                    config.guard.port,
+                ) != (
+                    &self.config.agent,
+                    &self.config.metrics,
+                    &self.config.guard.cgroup,
+                    &self.config.guard.pins,
+                    self.config.guard.port,
+                ) {
                     tracing::error!(
-                        "{}: [agent], guard.cgroup, guard.pins and guard.port take effect by a restart of \
+                        "{}: [agent], [metrics], guard.cgroup, guard.pins and guard.port take effect by a restart of \
                          sluice-loader alone; nothing of the new configuration is in force",
                         self.path.display()
                     );

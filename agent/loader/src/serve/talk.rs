@@ -29,8 +29,13 @@ impl Loader {
         match Proxy::start(&program, &self.path, self.account, &self.cgroup, &mut self.guard) {
             Ok(mut proxy) => {
                 let hello = self.hello();
-                let given: io::Result<Vec<OwnedFd>> =
-                    self.listeners.iter().chain([&self.admin]).map(|fd| fd.try_clone()).collect();
+                let given: io::Result<Vec<OwnedFd>> = self
+                    .listeners
+                    .iter()
+                    .chain([&self.admin])
+                    .chain(&self.metrics)
+                    .map(|fd| fd.try_clone())
+                    .collect();
                 let greeted = given.is_ok_and(|given| proxy.send(from_loader::Message::Hello(hello), given));
                 if !greeted {
                     proxy.kill();
@@ -51,6 +56,7 @@ impl Loader {
             listeners: vec!["ipv4".to_owned(), "ipv6".to_owned()][..self.listeners.len()].to_vec(),
             loader_version: env!("CARGO_PKG_VERSION").to_owned(),
             ticks_per_second: u32::try_from(process::ticks_per_second()).unwrap_or(100),
+            metrics: self.metrics.is_some(),
         }
     }
 
@@ -98,6 +104,10 @@ impl Loader {
                 self.say(from_loader::Message::Layers(layers), Vec::new());
             }
             from_proxy::Message::Reloaded(answer) => self.reloaded(&answer),
+            from_proxy::Message::Follow(asked) => self.follow(&asked),
+            from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
+            from_proxy::Message::Settle(asked) => self.settle(&asked),
+            from_proxy::Message::Decided(_) => {}
         }
     }
 
@@ -110,10 +120,12 @@ impl Loader {
         }
         proxy.ready = true;
         self.kept.start_over();
+        self.guard.lineage().queue().start_over();
         self.credentials();
         let list = destinations(&self.config, &self.known);
         self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
         self.tell_events();
+        self.tell_executions();
     }
 
     fn report(&mut self, request: u64) -> Layers {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use sluice_api::record::entry::Entry;
+use sluice_api::common::Executed;
 use sluice_api::record::{self, Column};
 
 use super::emulator::{Emulator, sane};
@@ -85,6 +86,8 @@ impl Text {
             }
             Entry::File(file) => file_text(&since, file),
             Entry::Moderation(moderation) => moderation_text(&since, moderation),
+            Entry::Executed(executed) => executed_text(&since, executed),
+            Entry::Lineage(lineage) => lineage_text(&since, lineage),
             Entry::Closed(closed) => {
                 self.unfinished(&since)
                     + &format!(
@@ -249,6 +252,9 @@ fn operation_text(since: &str, operation: &record::Operation) -> String {
         let _ = write!(out, ": {}", safe(&operation.message));
     }
     out.push('\n');
+    if !operation.reason.is_empty() {
+        let _ = writeln!(out, "{since}   {DIM}reason:{DIM:#} {}", safe(&operation.reason));
+    }
     out
 }
 
@@ -285,6 +291,52 @@ fn moderation_text(since: &str, moderation: &record::Moderation) -> String {
     let by = moderation.by.as_ref().map(|p| format!(" {}", safe(&person(Some(p))))).unwrap_or_default();
     let (state, group) = (safe(&moderation.state), safe(&moderation.group));
     format!("{since}   {WARN}moderator {state}{WARN:#}:{by} {DIM}(group {group}){DIM:#}\n")
+}
+
+/// Lines of the kernel: what ran, under whatever the terminal showed.
+fn executed_text(since: &str, executed: &Executed) -> String {
+    let line = executed.arguments.iter().map(|one| safe(&quoted(one))).collect::<Vec<_>>().join(" ");
+    let line = if executed.unreadable { "(arguments unreadable)".to_owned() } else { line };
+    let user = if executed.user.is_empty() { executed.uid.to_string() } else { executed.user.clone() };
+    let mut out = format!("{since}     {DIM}ran{DIM:#} {} {DIM}[{}", safe(&executed.program), line);
+    if executed.truncated {
+        out.push_str(" …");
+    }
+    let _ = write!(out, "] pid {} of {}, {}", executed.pid, executed.parent, safe(&user));
+    if executed.euid != executed.uid {
+        let _ = write!(out, " as uid {}", executed.euid);
+    }
+    if !executed.interpreter.is_empty() {
+        let _ = write!(out, ", by {}", safe(&executed.interpreter));
+    }
+    if !executed.executable.is_empty() && executed.executable != executed.program {
+        let _ = write!(out, ", file {}", safe(&executed.executable));
+    }
+    if executed.unlinked {
+        out.push_str(", a file in no directory");
+    }
+    let _ = writeln!(out, "{DIM:#}");
+    out
+}
+
+/// An argument that is several words, or none, is seen as one.
+fn quoted(argument: &str) -> String {
+    match argument.is_empty() || argument.contains(char::is_whitespace) {
+        true => format!("'{argument}'"),
+        false => argument.to_owned(),
+    }
+}
+
+fn lineage_text(since: &str, lineage: &record::Lineage) -> String {
+    let message = safe(&lineage.message);
+    match lineage.state.as_str() {
+        "followed" => format!("{since}   {DIM}the kernel tells what runs in it{DIM:#}\n"),
+        "absent" => format!("{since}   {WARN}the kernel does not tell what runs in it{WARN:#}: {message}\n"),
+        "outlived" => {
+            format!("{since}   {WARN}{} processes outlive the session{WARN:#}: {message}\n", lineage.processes)
+        }
+        state => format!("{since}   {WARN}{}{WARN:#}: {message}\n", safe(state)),
+    }
 }
 
 fn completed_text(since: &str, completed: &record::Completed) -> String {

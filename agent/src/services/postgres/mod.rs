@@ -1,6 +1,7 @@
 //! The PostgreSQL service: [`door`] establishes a session, [`relay`] carries it, [`catalogue`] knows the target.
 pub mod catalogue;
 mod door;
+mod preview;
 pub mod relay;
 mod tape;
 
@@ -91,6 +92,9 @@ pub type ReadCatalogue = dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Resu
     + Send
     + Sync;
 
+/// Tells in words what a statement that waits would do; asked on a connection of its own.
+pub type Preview = dyn Fn(preview::Questions) -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync;
+
 /// A session on both legs, each past its ReadyForQuery: what the door hands to the relay. `R` is its recording.
 pub struct Established<R> {
     /// The client's leg.
@@ -109,6 +113,8 @@ pub struct Established<R> {
     pub catalogue: Arc<Catalogue>,
     /// Reads them again.
     pub read_catalogue: Arc<ReadCatalogue>,
+    /// For whoever has to approve a statement.
+    pub preview: Arc<Preview>,
     /// Verdicts that were found before, of all sessions.
     pub verdicts: Arc<VerdictCache>,
     /// Key of the joinable mask.
@@ -144,6 +150,11 @@ impl Cancel {
         } else {
             (self.upstream)();
         }
+    }
+
+    /// Ends what runs at the target, whatever is held beside it.
+    pub(in crate::services::postgres) fn stop(&self) {
+        (self.upstream)();
     }
 
     /// From now on a request withdraws.

@@ -37,7 +37,7 @@ impl Route {
     /// TLS as configured: `disable` is the one mode without.
     pub(super) async fn secure(&self, mut socket: TcpStream) -> Result<Stream, UpstreamError> {
         let Some((config, name)) = self.tls.connector(self.address.ip()) else {
-            return Ok(Stream::Plain(socket));
+            return Ok(Stream::Plain(socket.into()));
         };
         let mut request = Vec::with_capacity(8);
         write::ssl_request(&mut request);

@@ -49,6 +49,9 @@ pub enum SshError {
     /// Sluice could not issue its own certificate.
     #[error("Sluice could not issue its certificate for the target")]
     Issue(#[source] crate::ssh::SshAuthorityError),
+    /// The kernel can't tell what would run there, and the target's configuration demands that it does.
+    #[error("what runs in a session there can't be seen")]
+    Unseen(String),
     /// It refused our credential.
     #[error("the target refused Sluice's own credential")]
     Credential {
@@ -90,6 +93,10 @@ impl SshError {
                 "Ask the administrator of Sluice to check key_file or password_file in [target.upstream]; your own \
                  login is fine."
             }
+            Self::Unseen(_) => {
+                "Nothing was sent. The administrator of Sluice finds the reason in its events and in `sluice status`; \
+                 `truth` in [[target]] demands it."
+            }
             Self::Credential { .. } => {
                 "Ask the administrator of Sluice: either the account does not exist there, or the target does not trust \
                  Sluice's CA (`sluice ca --ssh-user`, TrustedUserCAKeys) or its key. Your own login is fine."
@@ -111,6 +118,7 @@ impl SshError {
             Self::NoSecret => "no_secret",
             Self::BadKey(_) => "bad_key",
             Self::Issue(_) => "issue",
+            Self::Unseen(_) => "unseen",
             Self::Credential { .. } => "credential",
         }
     }
@@ -131,7 +139,7 @@ impl SshError {
                     text.push_str(&format!(", its certificate: {why}"));
                 }
             }
-            Self::BadKey(why) => text.push_str(&format!(": {why}")),
+            Self::BadKey(why) | Self::Unseen(why) => text.push_str(&format!(": {why}")),
             Self::Credential { offers } => text.push_str(&format!(": it takes {offers}")),
             _ => {}
         }

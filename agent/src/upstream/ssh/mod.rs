@@ -1,5 +1,6 @@
 //! Opens a session with an SSH server: its host key, our credential.
 mod error;
+mod follow;
 mod host;
 mod leg;
 
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 pub use error::SshError;
+pub use follow::{Ends, Follow};
 pub use leg::{Incoming, IncomingKind, Leg};
 
 use self::host::Expected;
@@ -45,6 +47,8 @@ pub struct Identity<'a> {
     pub subject: &'a str,
     /// Of which session.
     pub session: &'a str,
+    /// The kernel is to know it too.
+    pub follow: Follow<'a>,
 }
 
 /// A session with a target that has taken us for the account.
@@ -55,6 +59,8 @@ pub struct Opened {
     pub incoming: mpsc::Receiver<Incoming>,
     /// Counts what its channels bring.
     pub flows: Arc<Flows>,
+    /// What the kernel can tell of what will run there; `None` where nobody wants to know.
+    pub lineage: Option<sluice_api::record::Lineage>,
 }
 
 /// When keys are exchanged anew, on both legs.
@@ -91,7 +97,8 @@ impl Upstreams {
         };
         let own = host_keys(target, &self.secrets)?;
         let expected = Expected::new(target, permit.address(), Arc::clone(known), &own)?;
-        open(expected, permit.address(), permit.account(), proof).await
+        let place = Place { address: permit.address(), account: permit.account() };
+        open(place, proof, expected, Some(&who.follow)).await
     }
 }
 
@@ -124,27 +131,38 @@ fn private_key(secret: &Secret) -> Result<Arc<PrivateKey>, SshError> {
     Ok(Arc::new(key))
 }
 
-async fn open(
-    expected: Expected,
+/// Where to, and as whom.
+struct Place<'a> {
     address: SocketAddr,
-    account: &str,
+    account: &'a str,
+}
+
+async fn open(
+    Place { address, account }: Place<'_>,
     proof: Proof,
+    expected: Expected,
+    follow: Option<&Follow<'_>>,
 ) -> Result<Opened, SshError> {
     let config = Arc::new(config(&expected));
     let connect = TcpStream::connect(address);
     let socket = timeout(CONNECT_PATIENCE, connect).await.map_err(|_| SshError::Late)?;
     let socket = socket.map_err(SshError::Unreachable)?;
     socket.set_nodelay(true).map_err(SshError::Unreachable)?;
+    let ends = Ends::of(&socket).map_err(SshError::Unreachable)?;
     let flows = Flows::new(WINDOW_REMOTE);
     let (sender, incoming) = mpsc::channel(MAX_INCOMING);
     let leg = Leg { expected, flows: Arc::clone(&flows), incoming: sender };
     let establish = async {
         let mut handle = client::connect_stream(config, socket, leg).await?;
+        let lineage = match follow {
+            Some(follow) => follow.begin(ends).await?,
+            None => None,
+        };
         authenticate(&mut handle, account, proof).await?;
-        Ok::<_, SshError>(handle)
+        Ok::<_, SshError>((handle, lineage))
     };
-    let handle = timeout(SESSION_PATIENCE, establish).await.map_err(|_| SshError::Late)??;
-    Ok(Opened { handle, incoming, flows })
+    let (handle, lineage) = timeout(SESSION_PATIENCE, establish).await.map_err(|_| SshError::Late)??;
+    Ok(Opened { handle, incoming, flows, lineage })
 }
 
 fn config(expected: &Expected) -> client::Config {

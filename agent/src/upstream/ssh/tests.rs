@@ -109,6 +109,7 @@ fn target(host_keys: &[&PrivateKey], host_ca: &[&PrivateKey]) -> Target {
             proof: SshProof::Certificate,
             host_keys: lines(host_keys),
             host_ca: lines(host_ca),
+            truth: sluice_config::Truth::Off,
         }),
     }
 }
@@ -125,7 +126,8 @@ fn certificate(ca: &PrivateKey, key: &PrivateKey, kind: CertType, name: &str) ->
 /// The word for what came of it, and whether it was an alarm.
 async fn kind(target: &Target, place: &Place, proof: Proof, known: &Arc<KnownHosts>) -> (&'static str, bool) {
     let expected = Expected::new(target, place.address, Arc::clone(known), &[]).unwrap();
-    match open(expected, place.address, "deploy", proof).await {
+    let at = super::Place { address: place.address, account: "deploy" };
+    match open(at, proof, expected, None).await {
         Ok(_) => ("ok", false),
         Err(error) => {
             assert!(!error.detail().contains('\u{1b}') && !error.hint().is_empty());

@@ -16,8 +16,10 @@ mod cache;
 mod catalogue;
 mod limits;
 mod path;
+mod reason;
 mod skeleton;
 mod statement;
+mod touched;
 
 pub use analyse::analyse;
 pub use cache::{CacheKey, VerdictCache};
@@ -27,11 +29,13 @@ pub use catalogue::{
 };
 pub use limits::{MAX_NESTING, MAX_TEXT};
 pub use path::SearchPath;
+pub use reason::reason;
 pub use skeleton::skeleton;
 pub use statement::{
     Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting, Statement,
     TransactionAct,
 };
+pub use touched::count_of;
 
 #[cfg(test)]
 mod tests;

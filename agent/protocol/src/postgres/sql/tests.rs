@@ -24,6 +24,7 @@ fn columns(rows: &mut Rows, relation: u32, names: &[&str]) {
         name: (*name).into(),
         type_oid: 25,
         generated: false,
+        words: String::new(),
     }));
 }
 
@@ -86,6 +87,37 @@ fn catalogue() -> Catalogue {
     catalogue
 }
 
+#[test]
+fn comments_and_labels_class_columns_and_take_no_class_away() {
+    let mut rows = Rows { version: 150_008, ..Rows::default() };
+    rows.relations = vec![relation(CUSTOMERS, "customers", "r", None), relation(20002, "part", "r", None)];
+    columns(&mut rows, CUSTOMERS, &["id", "name", "email", "note"]);
+    columns(&mut rows, 20002, &["name"]);
+    rows.inherits.push(InheritRow { child: 20002, parent: CUSTOMERS });
+    for (name, words) in [
+        ("id", "the sluice: of it, not sluice:"),
+        ("name", "who it is (sluice:pii.name)."),
+        ("email", "sluice:harmless"),
+    ] {
+        rows.columns
+            .iter_mut()
+            .filter(|c| c.name == name && c.relation == CUSTOMERS)
+            .for_each(|c| c.words = words.into());
+    }
+    let mut owner = Owner::default();
+    owner.classes.insert("public.customers.email".into(), "pii.email".into());
+    let (catalogue, missing) = Catalogue::assemble(rows, &owner);
+    assert!(missing.is_empty() && catalogue.has_classes());
+    let class = |table: u32, name: &str| {
+        let relation = catalogue.relation_by_oid(table).unwrap();
+        relation.columns.iter().find(|c| c.name == name).unwrap().class.clone()
+    };
+    assert_eq!(class(CUSTOMERS, "name").as_deref(), Some("pii.name"));
+    assert_eq!(class(20002, "name").as_deref(), Some("pii.name"), "its partition too");
+    assert_eq!(class(CUSTOMERS, "email").as_deref(), Some("pii.email"), "the configuration's word counts");
+    assert_eq!((class(CUSTOMERS, "id"), class(CUSTOMERS, "note")), (None, None));
+}
+
 fn one(catalogue: &Catalogue, sql: &str) -> Statement {
     let analysis = analyse(sql, catalogue, &SearchPath::default());
     assert_eq!(analysis.statements.len(), 1, "{sql}");
@@ -117,11 +149,16 @@ fn what_statements_ask_for() {
         ),
         ("delete from orders where id = 7", "delete orders"),
         ("delete from orders", "delete orders"),
-        ("with d as (delete from orders returning *) select count(*) from d", "delete orders"),
+        ("with d as (delete from orders returning *) select count(*) from d", "delete orders|select orders"),
         ("explain analyze delete from orders", "delete orders"),
         ("explain delete from orders", "select orders"),
         ("insert into orders (id) values (1)", "insert orders"),
-        ("update orders set total = 1 where id = 3 returning *", "update orders"),
+        ("update orders set total = 1 where id = 3 returning *", "select orders|update orders"),
+        ("insert into orders (id) values (1) returning id", "insert orders"),
+        (
+            "insert into orders (id) values (1) on conflict (id) do update set total = 2 returning total",
+            "insert orders|select orders|update orders",
+        ),
         (
             "insert into orders (id, total) select id, email from customers",
             "insert orders|select customers|unmask email",

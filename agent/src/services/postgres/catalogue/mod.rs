@@ -183,6 +183,7 @@ fn column(row: &Row) -> Result<ColumnRow, tokio_postgres::Error> {
         name: row.try_get(2)?,
         type_oid: row.try_get(3)?,
         generated: row.try_get(4)?,
+        words: row.try_get(5)?,
     })
 }
 

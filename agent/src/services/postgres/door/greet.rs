@@ -8,10 +8,9 @@ use sluice_protocol::postgres::wire::Report;
 use sluice_protocol::postgres::wire::frame::Head;
 use sluice_protocol::postgres::wire::startup::{self, CancelRequest, MAX_STARTUP, Startup, StartupMessage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{ALPN_POSTGRESQL, Stream, Wire};
+use crate::tls::{ALPN_POSTGRESQL, Socket, Stream, Wire};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -87,28 +86,26 @@ impl Client {
 
 /// Reads up to the startup message. `tls` gives the certificate for the client's leg.
 pub(super) async fn greet(
-    socket: TcpStream,
+    mut socket: Socket,
     tls: impl Fn() -> Result<Arc<ServerConfig>, String>,
     required: ClientTls,
 ) -> Result<Greeted, String> {
-    let accept = async |socket: TcpStream| {
+    let accept = async |socket: Socket| {
         let config = tls().map_err(|e| format!("no certificate for the client's leg: {e}"))?;
         let stream =
             TlsAcceptor::from(config).accept(Wire::new(socket)).await.map_err(|e| format!("TLS: {e}"))?;
         Ok::<_, String>(stream)
     };
-    let mut first = [0; 1];
-    let mut client =
-        if socket.peek(&mut first).await.map_err(|e| e.to_string())? == 1 && first[0] == TLS_HANDSHAKE {
-            let stream = accept(socket).await?;
-            // without it a browser could be made to talk to us (ALPACA); PostgreSQL demands it too
-            if stream.get_ref().1.alpn_protocol() != Some(ALPN_POSTGRESQL) {
-                return Err("direct TLS without ALPN `postgresql`".to_owned());
-            }
-            Client { stream: Stream::Tls(Box::new(stream.into())), ahead: Vec::new() }
-        } else {
-            Client { stream: Stream::Plain(socket), ahead: Vec::new() }
-        };
+    let mut client = if socket.first_byte().await.map_err(|e| e.to_string())? == Some(TLS_HANDSHAKE) {
+        let stream = accept(socket).await?;
+        // without it a browser could be made to talk to us (ALPACA); PostgreSQL demands it too
+        if stream.get_ref().1.alpn_protocol() != Some(ALPN_POSTGRESQL) {
+            return Err("direct TLS without ALPN `postgresql`".to_owned());
+        }
+        Client { stream: Stream::Tls(Box::new(stream.into())), ahead: Vec::new() }
+    } else {
+        Client { stream: Stream::Plain(socket), ahead: Vec::new() }
+    };
     let mut asked_gss = false;
     loop {
         let (startup, taken) = match startup::read(&client.ahead) {

@@ -37,8 +37,8 @@ pub(super) async fn who(
     if message.user() == TOKEN_USER {
         return token(client, caller, house).await;
     }
-    if let Some(bound) = house.bindings.find(&caller.lineage) {
-        return Ok(Some(Known { login: bound.login.clone(), bound: Some(bound), greeted: false }));
+    if let Some((login, bound)) = caller.logged_in(house) {
+        return Ok(Some(Known { login, bound, greeted: false }));
     }
     confirmation(client, message, caller, house).await
 }
@@ -140,7 +140,9 @@ fn failed(error: &LoginError, caller: &Caller) -> Fatal {
         LoginError::Provider(_) => {
             "Nobody can log in meanwhile. Ask whoever runs the identity provider, and the administrator of Sluice."
         }
-        LoginError::Token(_) => "Get a fresh token of this host's identity provider, or run `sluice login`.",
+        LoginError::Token(_) | LoginError::Certificate(_) => {
+            "Get a fresh token of this host's identity provider, or run `sluice login`."
+        }
         LoginError::Denied | LoginError::Expired | LoginError::State => {
             "Connect again, or run `sluice login` first."
         }

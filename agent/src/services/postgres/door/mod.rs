@@ -32,7 +32,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
         return;
     };
     let pid = inbound.peer.pid();
-    let Inbound { stream, peer, destination, lineage, .. } = inbound;
+    let Inbound { stream, peer, destination, lineage, via, .. } = inbound;
     let patience = house.settings.load().config.limits.startup_timeout;
     let Some(required) = target.postgres().map(|postgres| postgres.client.tls) else { return };
     let tls = || match own_certificate(&target, &house)? {
@@ -53,7 +53,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
             return;
         }
     };
-    let caller = Caller { peer, destination, lineage, target: Arc::clone(&target) };
+    let caller = Caller { peer, destination, lineage, target: Arc::clone(&target), via };
     let outcome = match options::check(&message, &target) {
         Ok(wanted) => match login::who(&mut client, &message, &caller, &house).await {
             Ok(Some(login)) => {

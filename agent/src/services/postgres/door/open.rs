@@ -1,9 +1,9 @@
 //! From a person to a session: the recording, the gate, the target.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluice_api::record::Opened as RecordOpened;
+use sluice_protocol::postgres::sql::Catalogue;
 use sluice_protocol::postgres::wire::startup::{ProtocolVersion, StartupMessage};
 use sluice_protocol::postgres::wire::write;
 
@@ -14,12 +14,12 @@ use super::options::Wanted;
 use super::say::Fatal;
 use crate::app::House;
 use crate::audit;
-use crate::gate::SessionFacts;
-use crate::identity;
+use crate::gate::{GatedSession, SessionFacts};
 use crate::recorder::{Released, SessionRecording};
 use crate::services::caller::{Caller, Lives};
 use crate::services::postgres::catalogue::CatalogueError;
 use crate::services::postgres::{Cancel, Established, Postgres, relay};
+use crate::services::postgres::{Preview, ReadCatalogue, preview};
 use crate::upstream::UpstreamError;
 use crate::upstream::postgres::{Opened, Request};
 
@@ -58,7 +58,7 @@ pub(super) async fn open(
     };
     let who = known.login.principal.to_owned_principal();
     let fatal = match establish(service, wanted, caller, known, &facts, house).await {
-        Ok((gated, opened, catalogue, read_catalogue)) => {
+        Ok(Legs { gated, opened, catalogue, read_catalogue, preview }) => {
             match hello(service, &mut client, message, known.greeted, opened, &mut recording).await {
                 Ok((server, cancel, registered)) => {
                     let established = Established {
@@ -70,6 +70,7 @@ pub(super) async fn open(
                         recording,
                         catalogue,
                         read_catalogue,
+                        preview,
                         verdicts: Arc::clone(&service.verdicts),
                         mask_key: house.mask_key.clone(),
                         search_path: server.search_path,
@@ -87,12 +88,13 @@ pub(super) async fn open(
     Err((client, fatal))
 }
 
-type Legs = (
-    crate::gate::GatedSession,
-    Opened,
-    Arc<sluice_protocol::postgres::sql::Catalogue>,
-    Arc<crate::services::postgres::ReadCatalogue>,
-);
+struct Legs {
+    gated: GatedSession,
+    opened: Opened,
+    catalogue: Arc<Catalogue>,
+    read_catalogue: Arc<ReadCatalogue>,
+    preview: Arc<Preview>,
+}
 
 async fn establish(
     service: &Arc<Postgres>,
@@ -116,13 +118,20 @@ async fn establish(
 
     let (catalogues, owner) = service.catalogues(&caller.target);
     let (aside, database) = (opened.aside.clone(), wanted.database);
-    let read: Arc<crate::services::postgres::ReadCatalogue> = Arc::new(move |newer_than| {
+    let read_catalogue: Arc<ReadCatalogue> = Arc::new(move |newer_than| {
         let (catalogues, owner) = (Arc::clone(&catalogues), Arc::clone(&owner));
         let (aside, database) = (aside.clone(), database.clone());
         Box::pin(async move { catalogues.get(&database, &owner, newer_than, || aside.client()).await })
     });
-    let catalogue = read(None).await.map_err(|error| catalogue_fatal(&error, &caller.target.name))?;
-    Ok((gated, opened, catalogue, read))
+    let catalogue =
+        read_catalogue(None).await.map_err(|error| catalogue_fatal(&error, &caller.target.name))?;
+    let aside = opened.aside.clone();
+    let preview: Arc<Preview> = Arc::new(move |questions| {
+        let aside = aside.clone();
+        let connect = async move { aside.client().await.map_err(|error| error.to_string()) };
+        Box::pin(preview::preview(connect, questions))
+    });
+    Ok(Legs { gated, opened, catalogue, read_catalogue, preview })
 }
 
 /// Everything from AuthenticationOk to ReadyForQuery, on record before it goes.
@@ -197,24 +206,13 @@ fn opened(
     known: &Known,
     house: &House,
 ) -> RecordOpened {
-    let mut attributes: HashMap<String, String> = HashMap::new();
-    attributes.insert("user".into(), message.user().into());
-    attributes.insert("database".into(), wanted.database.clone());
-    attributes.insert("application_name".into(), message.application_name().into());
-    attributes.insert("role".into(), caller.target.user().to_owned());
-    RecordOpened {
-        session: String::new(),
-        principal: Some(identity::message(&known.login.principal)),
-        origin: Some(caller.origin()),
-        lineage: caller.lineage.clone(),
-        target: caller.target.name.clone(),
-        protocol: "postgres".into(),
-        address: caller.destination.ip().to_string(),
-        port: u32::from(caller.destination.port()),
-        attributes: attributes.into_iter().collect(),
-        authenticated_by: known.login.how.into(),
-        policy_digest: house.gate.policy_digest(),
-    }
+    let attributes = [
+        ("user", message.user()),
+        ("database", wanted.database.as_str()),
+        ("application_name", message.application_name()),
+        ("role", caller.target.user()),
+    ];
+    caller.opened(&known.login, "postgres", &attributes, house)
 }
 
 fn upstream_fatal(error: &UpstreamError, target: &str) -> Fatal {

@@ -1,5 +1,6 @@
 //! What the target says.
 use std::sync::Arc;
+use std::time::Instant;
 
 use sluice_api::record;
 use sluice_protocol::postgres::wire::back::{self, TransactionStatus, kind};
@@ -85,11 +86,17 @@ impl<R: Tape> Machine<R> {
             };
         }
         self.session.expect(head.kind).map_err(End::ServerProtocol)?;
-        let operation = self.execution().and_then(|e| e.runs.front_mut()).map(|run| {
-            run.rows += 1;
-            run.operation
+        let mut forward = !self.hushed;
+        let operation = self.execution().and_then(|execution| {
+            let run = execution.runs.front_mut()?;
+            if run.budget.as_ref().is_some_and(|budget| !budget.take(head.body())) {
+                execution.reading = Some(Reading::Cut);
+                forward = false;
+            } else {
+                run.rows += 1;
+            }
+            Some(run.operation)
         });
-        let forward = !self.hushed;
         if forward {
             self.to_client.extend_from_slice(rest.get(..HEAD).unwrap_or_default());
         }
@@ -253,15 +260,16 @@ impl<R: Tape> Machine<R> {
                 break;
             }
             at += message.whole.len();
-            if run.max_rows.is_some_and(|max| run.rows >= max) {
-                execution.reading = Some(Reading::Cut);
-            }
             let mask = match &execution.reading {
                 _ if self.hushed => continue,
                 Some(Reading::Cut) => continue,
                 Some(Reading::Rows(mask)) => mask,
                 _ => return Err(End::ServerProtocol(InvalidMessage::Unexpected(kind::DATA_ROW))),
             };
+            if run.budget.as_ref().is_some_and(|budget| !budget.take(message.body.len())) {
+                execution.reading = Some(Reading::Cut);
+                continue;
+            }
             let start = self.to_client.len();
             if mask.dismisses(message.body) {
                 self.to_client.extend_from_slice(message.whole);
@@ -324,7 +332,7 @@ impl<R: Tape> Machine<R> {
             self.after_execute();
             return Ok(());
         };
-        if cut {
+        if cut && !self.hushed {
             self.cut(&run);
         } else {
             self.pass(message);
@@ -348,16 +356,35 @@ impl<R: Tape> Machine<R> {
         }
     }
 
-    /// The limit of rows was reached: to the client the statement has failed, and all that follows up to
+    /// A limit was reached: to the client the statement has failed, and all that follows up to
     /// ReadyForQuery is not shown.
     fn cut(&mut self, run: &Run) {
-        let max = run.max_rows.unwrap_or(0);
-        let message = format!("cut: rule \"{}\" lets {max} rows pass", run.limited_by);
+        let message = run.budget.as_ref().map(|budget| budget.words()).unwrap_or_default();
         Report::new("ERROR", code::LIMIT, message)
             .detail("What the statement changed, if it did, stands unless the transaction is rolled back.")
-            .hint("Select fewer rows.")
+            .hint("Ask for less.")
             .write_error(&mut self.to_client);
         self.hushed = true;
+    }
+
+    /// When the statement that runs now has to be over, where its permit says so.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let execution = match &self.session.front()?.owed {
+            Owed::Query(execution) | Owed::Execute(execution) if !self.hushed => execution,
+            _ => return None,
+        };
+        let run = execution.runs.front()?;
+        run.budget.as_ref()?.deadline(run.started)
+    }
+
+    /// It is not over by then: to the client it has failed. The caller cancels it at the target.
+    pub(super) fn overdue(&mut self) {
+        let run = self.execution().and_then(|execution| execution.runs.pop_front());
+        let Some(run) = run else { return };
+        self.cut(&run);
+        if let Some(execution) = self.execution() {
+            execution.runs.push_front(run);
+        }
     }
 
     fn completed(&mut self, run: &Run, tag: &str, sqlstate: Option<&str>) {
@@ -469,6 +496,14 @@ impl<R: Tape> Machine<R> {
                 break;
             }
             at += message.whole.len();
+            if self.hushed || matches!(execution.reading, Some(Reading::Cut)) {
+                continue;
+            }
+            // the server sends a row a message
+            if run.budget.as_ref().is_some_and(|budget| !budget.take(message.body.len())) {
+                execution.reading = Some(Reading::Cut);
+                continue;
+            }
             run.rows += 1;
             match &mut execution.reading {
                 Some(Reading::Copy(mask)) => {
@@ -496,6 +531,10 @@ impl<R: Tape> Machine<R> {
     fn copy_done(&mut self, message: Message<'_>) -> Result<(), End> {
         let Some(execution) = self.execution() else { return Ok(()) };
         let operation = execution.runs.front().map_or(0, |run| run.operation);
+        if matches!(execution.reading, Some(Reading::Cut)) {
+            // the error that follows ends the copy for the client
+            return Ok(());
+        }
         if let Some(Reading::Copy(mut mask)) = execution.reading.take() {
             let start = self.to_client.len();
             self.to_client.extend_from_slice(&[kind::COPY_DATA, 0, 0, 0, 0]);

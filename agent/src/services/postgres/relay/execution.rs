@@ -8,6 +8,7 @@ use sluice_protocol::postgres::wire::back;
 use sluice_protocol::postgres::wire::front::Formats;
 use sluice_protocol::postgres::wire::session;
 
+use super::budget::Budget;
 use super::known::KnownKey;
 use crate::masking::{CopyMask, RowMask};
 
@@ -52,12 +53,23 @@ pub(super) struct Portal {
     pub(super) results: Formats,
     /// Its columns with their formats, when it was described itself.
     pub(super) shape: Mutex<Option<Arc<Shape>>>,
-    /// It was permitted and runs: the operation and the policy's generation of then.
-    pub(super) started: Mutex<Option<(u64, u64)>>,
+    /// It was permitted and runs.
+    pub(super) started: Mutex<Option<Started>>,
     /// DECLARE … WITH HOLD: outlives its transaction.
     pub(super) hold: bool,
     /// DECLARE: rows come by FETCH.
     pub(super) cursor: bool,
+}
+
+/// A portal that was permitted.
+#[derive(Clone, Debug)]
+pub(super) struct Started {
+    /// Its number in the recording.
+    pub(super) operation: u64,
+    /// The policy's, of then.
+    pub(super) generation: u64,
+    /// What is left of its result.
+    pub(super) budget: Option<Arc<Budget>>,
 }
 
 /// The columns of a result.
@@ -117,10 +129,8 @@ pub(super) struct Run {
     pub(super) outputs: Option<Understood>,
     pub(super) started: Instant,
     pub(super) rows: u64,
-    /// Obligation: rows over this are cut, and the statement ends in an error.
-    pub(super) max_rows: Option<u64>,
-    /// Of the rule that limits the rows.
-    pub(super) limited_by: String,
+    /// Obligation: what is over it is cut, and the statement ends in an error.
+    pub(super) budget: Option<Arc<Budget>>,
     /// `@record("strict")`.
     pub(super) strict: bool,
     /// Errors and notices while it runs may quote protected values.

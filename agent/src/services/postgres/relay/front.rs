@@ -11,7 +11,7 @@ use sluice_protocol::postgres::wire::{
 };
 
 use super::Tape;
-use super::execution::{Entry, Execution, Portal, Prepared, Run, Understood};
+use super::execution::{Entry, Execution, Portal, Prepared, Run, Started, Understood};
 use super::machine::{End, MAX_OWED, MAX_WHOLE, Machine, Passing, Pause};
 use super::understand::{Judged, Wish, refused};
 use crate::gate::Outcome;
@@ -326,9 +326,10 @@ impl<R: Tape> Machine<R> {
             .collect();
         let generation = self.gated.generation();
         // A portal that stopped at its row limit goes on: the same statement, permitted once.
-        let going_on = (*portal.started.lock()).filter(|(_, before)| *before == generation && !portal.cursor);
+        let started = portal.started.lock().clone();
+        let going_on = started.filter(|started| started.generation == generation && !portal.cursor);
         let runs = match going_on {
-            Some((operation, _)) => vec![self.resumed(operation, &portal)],
+            Some(started) => vec![self.resumed(started, &portal)],
             None => match self.judge(&wishes) {
                 Judged::Wait => return Ok(Taken::Later),
                 Judged::Refused(report) => {
@@ -339,7 +340,8 @@ impl<R: Tape> Machine<R> {
             },
         };
         if let Some(run) = runs.first() {
-            *portal.started.lock() = Some((run.operation, generation));
+            let (operation, budget) = (run.operation, run.budget.clone());
+            *portal.started.lock() = Some(Started { operation, generation, budget });
         }
         self.copying = copy_in(&wishes, &runs);
         self.describe_ourselves(execute.portal, &portal);
@@ -348,14 +350,13 @@ impl<R: Tape> Machine<R> {
         Ok(Taken::Yes)
     }
 
-    fn resumed(&self, operation: u64, portal: &Arc<Portal>) -> Run {
+    fn resumed(&self, started: Started, portal: &Arc<Portal>) -> Run {
         Run {
-            operation,
+            operation: started.operation,
             outputs: portal.understood.clone(),
             started: std::time::Instant::now(),
             rows: 0,
-            max_rows: None,
-            limited_by: String::new(),
+            budget: started.budget,
             strict: false,
             sensitive: self.catalogue.has_classes(),
             copy_to: None,

@@ -12,6 +12,7 @@ use sluice_api::record;
 use sluice_protocol::postgres::sql::{Analysis, Effects, Statement};
 
 use super::Tape;
+use super::budget::Budget;
 use super::execution::{Run, Shape, Understood};
 use super::machine::Machine;
 use super::understand::Wish;
@@ -93,8 +94,7 @@ impl<R: Tape> Machine<R> {
             outputs: Some(wish.understood.clone()),
             started: Instant::now(),
             rows: 0,
-            max_rows: obligations.max_rows,
-            limited_by: limited_by(&permit),
+            budget: Budget::of(&permit),
             strict: obligations.record_strict,
             sensitive,
             copy_to: None,
@@ -158,9 +158,4 @@ impl<R: Tape> Machine<R> {
         }
         mask
     }
-}
-
-/// The rules to name when rows are cut.
-pub(super) fn limited_by(permit: &Permit) -> String {
-    if permit.obligations().max_rows.is_some() { permit.rules().join(", ") } else { String::new() }
 }

@@ -13,6 +13,7 @@ use super::execution::{Entry, Execution, Prepared, Session};
 use super::known::Memory;
 use crate::gate::{GatedSession, Held, Permit};
 use crate::masking::{InvalidRow, MaskKey};
+use crate::services::postgres::preview::Questions;
 
 /// A message that has to be judged or masked as a whole may be as long as this; longer ones are refused.
 pub(super) const MAX_WHOLE: usize = 64 << 20;
@@ -76,6 +77,8 @@ pub(super) struct Holding {
     pub(super) index: usize,
     /// Its number in the recording.
     pub(super) operation: u64,
+    /// What to ask the server for whoever decides, where that can be asked.
+    pub(super) questions: Option<Questions>,
     pub(super) held: Held,
 }
 

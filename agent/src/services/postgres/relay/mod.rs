@@ -14,6 +14,7 @@
 //! change one of them is a barrier: nothing behind it is judged before the target has answered, and where the path
 //! may be another the target is asked for it.
 mod back;
+mod budget;
 mod execution;
 mod front;
 mod known;

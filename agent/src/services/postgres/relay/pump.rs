@@ -17,13 +17,13 @@ use sluice_policy::Refusal;
 use sluice_protocol::postgres::sql::Catalogue;
 use sluice_protocol::postgres::wire::{Report, report::code};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::Tape;
 use super::machine::{End, Granted, Holding, Machine, Pause, Start};
 use crate::buffers::{CHUNK, MAX_KEPT, give_back, lend};
 use crate::gate::EndReason;
-use crate::services::postgres::{Cancel, Established, ReadCatalogue};
+use crate::services::postgres::{Cancel, Established, Preview, ReadCatalogue};
 
 /// How long the last words to a peer may take.
 const LAST_WORDS: Duration = Duration::from_millis(900);
@@ -148,6 +148,8 @@ enum Event {
     Granting(Granting),
     Withdrawn,
     Catalogue(Result<Arc<Catalogue>, String>),
+    /// The statement that runs has to be over by now.
+    Overdue,
     Ended(EndReason),
 }
 
@@ -168,7 +170,9 @@ pub(super) async fn run<R: Tape>(established: Established<R>) -> End {
         server: Leg::new(established.server, established.server_ahead),
         waiting: Waiting::Nothing,
         cancel: established.cancel,
+        alarm: None,
         read_catalogue: established.read_catalogue,
+        preview: established.preview,
     };
     let mut ended: Boxed<EndReason> = Box::pin(async move { watched.ended().await });
     let end = loop {
@@ -192,8 +196,11 @@ struct Pump<R, S> {
     client: Leg<S>,
     server: Leg<S>,
     waiting: Waiting,
+    /// Goes off when the statement that runs has to be over.
+    alarm: Option<Pin<Box<Sleep>>>,
     cancel: Arc<Cancel>,
     read_catalogue: Arc<ReadCatalogue>,
+    preview: Arc<Preview>,
 }
 
 impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
@@ -210,6 +217,7 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
         self.commit().await?;
         worked?;
         self.begin_waiting();
+        self.set_alarm();
         if self.server.closed {
             return Err(End::Server);
         }
@@ -244,11 +252,19 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
         Ok(())
     }
 
+    fn set_alarm(&mut self) {
+        let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
+        if self.alarm.as_ref().map(|alarm| alarm.deadline()) != deadline {
+            self.alarm = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        }
+    }
+
     /// Makes a future of what the machine has paused for.
     fn begin_waiting(&mut self) {
         match &mut self.machine.pause {
             Some(Pause::Held(holdings)) if !holdings.is_empty() => {
-                let holdings = std::mem::take(holdings);
+                let mut holdings = std::mem::take(holdings);
+                holdings.iter_mut().for_each(|holding| show(holding, &self.preview));
                 let waiting = holdings.iter().map(|h| (h.operation, h.held.id().to_owned())).collect();
                 let cancel = Arc::clone(&self.cancel);
                 cancel.hold();
@@ -269,6 +285,11 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
     fn poll(&mut self, cx: &mut Context<'_>, ended: &mut Boxed<EndReason>) -> Poll<Result<Event, End>> {
         if let Poll::Ready(reason) = ended.as_mut().poll(cx) {
             return Poll::Ready(Ok(Event::Ended(reason)));
+        }
+        if let Some(alarm) = &mut self.alarm
+            && alarm.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(Event::Overdue));
         }
         match &mut self.waiting {
             Waiting::Nothing => {}
@@ -304,6 +325,11 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
         match event {
             Event::Moved => Ok(()),
             Event::Ended(reason) => Err(End::Ended(reason)),
+            Event::Overdue => {
+                self.machine.overdue();
+                self.cancel.stop();
+                Ok(())
+            }
             Event::Catalogue(read) => {
                 self.waiting = Waiting::Nothing;
                 self.machine.pause = None;
@@ -394,10 +420,17 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
     }
 }
 
+/// Finds out what it would do, for whoever decides; nobody waits for that.
+fn show(holding: &mut Holding, preview: &Arc<Preview>) {
+    let Some(questions) = holding.questions.take() else { return };
+    let (preview, shown) = (Arc::clone(preview), holding.held.shown());
+    tokio::spawn(async move { shown.put(preview(questions).await) });
+}
+
 /// Waits for all of them; dropping it withdraws what has not been granted.
 async fn granting(holdings: Vec<Holding>) -> Granting {
     let mut granted = Vec::with_capacity(holdings.len());
-    for Holding { index, operation, mut held } in holdings {
+    for Holding { index, operation, mut held, .. } in holdings {
         match held.wait().await {
             Ok(permit) => granted.push((Granted { index, operation, permit }, held.approved_by())),
             Err(refusal) => return Err((operation, held.id().to_owned(), refusal)),

@@ -16,6 +16,8 @@ use crate::gate::{Gate, GatedSession, SessionFacts};
 use crate::identity::Verified;
 use crate::masking::MaskKey;
 
+mod limits;
+
 const CUSTOMERS: u32 = 20001;
 const ORDERS: u32 = 20002;
 
@@ -133,6 +135,7 @@ fn catalogue() -> Catalogue {
             name: (*name).into(),
             type_oid: 25,
             generated: false,
+            words: String::new(),
         }));
     }
     let mut owner = Owner::default();
@@ -180,8 +183,12 @@ fn session(gate: &Arc<Gate>) -> GatedSession {
 }
 
 fn stage() -> Stage {
+    stage_under(POLICY)
+}
+
+fn stage_under(rules: &str) -> Stage {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::new(policy(POLICY), Audit::start(dir.path()).unwrap());
+    let gate = Gate::new(policy(rules), Audit::start(dir.path()).unwrap());
     let machine = Machine::new(Start {
         gated: Arc::new(session(&gate)),
         tape: Reel::default(),

@@ -5,16 +5,19 @@ use std::time::Instant;
 
 use sluice_api::record;
 use sluice_policy::{Ask, Operation, Refusal, Resource, ResourceKind};
-use sluice_protocol::postgres::sql::{Access, Analysis, Effects, Kind, Outputs, Statement, TransactionAct};
+use sluice_protocol::postgres::sql::{
+    self, Access, Analysis, Effects, Kind, Outputs, Statement, TransactionAct,
+};
 use sluice_protocol::postgres::wire::back::TransactionStatus;
 use sluice_protocol::postgres::wire::{Report, report::code, session::Lookup};
 
 use super::Tape;
-use super::execution::{After, Portal, Prepared, Run, Understood};
-use super::known::limited_by;
+use super::budget::Budget;
+use super::execution::{After, Portal, Prepared, Run, Started, Understood};
 use super::machine::{Granted, Holding, Machine, Pause};
-use crate::gate::{Outcome, Permit};
+use crate::gate::{Means, Outcome, Permit};
 use crate::services::postgres::catalogue::MAX_AGE;
+use crate::services::postgres::preview::Questions;
 
 /// A recorded text or parameter is cut at this many bytes.
 const MAX_RECORDED: usize = 1 << 20;
@@ -44,7 +47,7 @@ enum Inner {
     /// Judged with it.
     Prepared(Understood),
     /// Judged when it was declared, and again when the policy has changed.
-    Cursor(Understood, bool),
+    Cursor(Understood, bool, Option<Arc<Budget>>),
     Unknown,
     Wait,
 }
@@ -133,22 +136,34 @@ impl<R: Tape> Machine<R> {
             let plain = matches!(inner, Inner::None) && !tainted;
             let (number, permit) = match take(&mut granted, index) {
                 Some(Granted { operation, permit, .. }) => (operation, permit),
-                None => match self.gated.judge(&operation) {
+                None => match self.gated.judge_with(&operation, &means(&|| sql::reason(&wish.text))) {
                     Outcome::Permit(permit) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "permit", permit.rules(), "");
+                        self.record(number, wish, statement, "permit", permit.rules(), "", permit.reason());
+                        self.granted_before(number, &permit);
                         (number, permit)
                     }
                     Outcome::Hold(waiting) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "hold", waiting.rules(), "");
+                        self.record(number, wish, statement, "hold", waiting.rules(), "", waiting.reason());
                         self.announce(number, &operation, &waiting);
-                        held.push(Holding { index, operation: number, held: waiting });
+                        let questions = plain
+                            .then(|| Questions::of(&wish.text, statement, &wish.parameters, &self.path))
+                            .flatten();
+                        held.push(Holding { index, operation: number, questions, held: waiting });
                         continue;
                     }
                     Outcome::Refuse(refusal) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message);
+                        self.record(
+                            number,
+                            wish,
+                            statement,
+                            "refuse",
+                            &refusal.rules,
+                            &refusal.message,
+                            None,
+                        );
                         return Judged::Refused(refused(&refusal, &operation));
                     }
                 },
@@ -177,10 +192,10 @@ impl<R: Tape> Machine<R> {
         if !self.gated.would_refuse(&operation) {
             return self.unmaskable_copy(wish, statement);
         }
-        match self.gated.judge(&operation) {
+        match self.gated.judge_with(&operation, &means(&|| sql::reason(&wish.text))) {
             Outcome::Refuse(refusal) => {
                 let number = self.operation();
-                self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message);
+                self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message, None);
                 Some(refused(&refusal, &operation))
             }
             // the policy has changed in between
@@ -194,7 +209,7 @@ impl<R: Tape> Machine<R> {
         let mut operation = statement.operation(&self.catalogue, place, &wish.text, wish.parameters.clone());
         let unknown = || Ask::new("unknown", Resource::new(ResourceKind::Database, [place.0, place.1]));
         match inner {
-            Inner::Prepared(understood) | Inner::Cursor(understood, true) => {
+            Inner::Prepared(understood) | Inner::Cursor(understood, true, _) => {
                 if let Some(inner) = understood.statement() {
                     operation.asks.extend(inner.asks(&self.catalogue, place.0, place.1));
                     operation.features = inner.features();
@@ -203,7 +218,7 @@ impl<R: Tape> Machine<R> {
                 }
             }
             Inner::Unknown => operation.asks.push(unknown()),
-            Inner::None | Inner::Cursor(_, false) | Inner::Wait => {}
+            Inner::None | Inner::Cursor(_, false, _) | Inner::Wait => {}
         }
         if matches!(statement.kind, Kind::CreateAsExecute { .. }) {
             operation.asks.push(unknown());
@@ -265,7 +280,7 @@ impl<R: Tape> Machine<R> {
         for earlier in before.iter().rev() {
             match earlier.understood.statement().map(|s| &s.kind) {
                 Some(Kind::Declare { name: n, .. }) if n == name => {
-                    return Inner::Cursor(earlier.understood.clone(), false);
+                    return Inner::Cursor(earlier.understood.clone(), false, None);
                 }
                 Some(Kind::Close { name: n }) if n.as_ref().is_none_or(|n| n == name) => {
                     return Inner::Unknown;
@@ -280,8 +295,10 @@ impl<R: Tape> Machine<R> {
             Lookup::Known(portal) => match portal.understood.clone() {
                 None => Inner::Unknown,
                 Some(understood) => {
-                    let generation = portal.started.lock().map(|(_, generation)| generation);
-                    Inner::Cursor(understood, generation != Some(self.gated.generation()))
+                    let started = portal.started.lock().clone();
+                    let generation = started.as_ref().map(|started| started.generation);
+                    let anew = generation != Some(self.gated.generation());
+                    Inner::Cursor(understood, anew, started.and_then(|started| started.budget))
                 }
             },
         }
@@ -290,15 +307,22 @@ impl<R: Tape> Machine<R> {
     fn run(&mut self, number: u64, wish: &Wish, statement: &Statement, inner: Inner, permit: &Permit) -> Run {
         let obligations = permit.obligations();
         self.strict |= obligations.record_strict;
-        let after = self.after(wish, statement, number);
+        self.hear_why(statement);
+        let own = Budget::of(permit);
+        let after = self.after(wish, statement, number, own.as_ref());
         self.barrier |= !after.is_empty() || statement.effects.contains(Effects::SESSION);
         let sensitive = self.sensitive(statement)
-            || matches!(&inner, Inner::Prepared(u) | Inner::Cursor(u, _) if u.statement().is_none_or(|s| self.sensitive(s)))
+            || matches!(&inner, Inner::Prepared(u) | Inner::Cursor(u, ..) if u.statement().is_none_or(|s| self.sensitive(s)))
             || matches!(inner, Inner::Unknown);
+        // what a cursor gives is one result, in however many pieces
+        let budget = match &inner {
+            Inner::Cursor(_, _, Some(budget)) => Some(Arc::clone(budget)),
+            _ => own,
+        };
         let outputs = match inner {
             Inner::None => Some(wish.understood.clone()),
             Inner::Prepared(understood) if matches!(statement.kind, Kind::Execute { .. }) => Some(understood),
-            Inner::Cursor(understood, _) => Some(understood),
+            Inner::Cursor(understood, ..) => Some(understood),
             Inner::Prepared(_) => Some(wish.understood.clone()),
             Inner::Unknown | Inner::Wait => None,
         };
@@ -307,8 +331,7 @@ impl<R: Tape> Machine<R> {
             outputs,
             started: Instant::now(),
             rows: 0,
-            max_rows: obligations.max_rows,
-            limited_by: limited_by(permit),
+            budget,
             strict: obligations.record_strict,
             sensitive,
             copy_to: match &statement.kind {
@@ -322,7 +345,28 @@ impl<R: Tape> Machine<R> {
         }
     }
 
-    fn after(&self, wish: &Wish, statement: &Statement, number: u64) -> Vec<After> {
+    /// `SET sluice.reason = '…'`: why all that follows is done. The target takes it as a setting of an extension that it
+    /// does not have.
+    fn hear_why(&self, statement: &Statement) {
+        for set in &statement.sets {
+            match set.name.as_str() {
+                "sluice.reason" => self.gated.say_why(set.value.as_deref()),
+                "all" => self.gated.say_why(None),
+                _ => {}
+            }
+        }
+        if matches!(statement.kind, Kind::Discard { all: true }) {
+            self.gated.say_why(None);
+        }
+    }
+
+    fn after(
+        &self,
+        wish: &Wish,
+        statement: &Statement,
+        number: u64,
+        budget: Option<&Arc<Budget>>,
+    ) -> Vec<After> {
         let mut after = Vec::new();
         if wish.portal.as_ref().is_none_or(|p| !p.prepared.by_sql && !p.cursor) {
             match &statement.kind {
@@ -338,7 +382,11 @@ impl<R: Tape> Machine<R> {
                         parameters: wish.parameters.clone(),
                         results: Default::default(),
                         shape: Default::default(),
-                        started: parking_lot::Mutex::new(Some((number, self.gated.generation()))),
+                        started: parking_lot::Mutex::new(Some(Started {
+                            operation: number,
+                            generation: self.gated.generation(),
+                            budget: budget.cloned(),
+                        })),
                         hold: *hold,
                         cursor: true,
                     };
@@ -411,7 +459,7 @@ impl<R: Tape> Machine<R> {
         }
         let message = "refused: protected columns can't be masked in this form of COPY";
         let number = self.operation();
-        self.record(number, wish, statement, "refuse", &["copy-form".to_owned()], message);
+        self.record(number, wish, statement, "refuse", &["copy-form".to_owned()], message, None);
         Some(
             Report::new("ERROR", code::REFUSED, message)
                 .hint("Name the columns, and use FORMAT csv or FORMAT text without HEADER."),
@@ -426,8 +474,10 @@ impl<R: Tape> Machine<R> {
         verdict: &str,
         rules: &[String],
         message: &str,
+        reason: Option<&str>,
     ) {
-        let operation = self.recorded(number, wish, statement, verdict, rules, message);
+        let mut operation = self.recorded(number, wish, statement, verdict, rules, message);
+        operation.reason = reason.unwrap_or_default().to_owned();
         self.tape.entry(record::entry::Entry::Operation(operation));
     }
 
@@ -454,7 +504,19 @@ impl<R: Tape> Machine<R> {
             relations: relations.map(|r| format!("{} {}.{}", r.access.action(), r.schema, r.name)).collect(),
             message: message.to_owned(),
             text_sha256,
+            reason: String::new(),
         }
+    }
+
+    /// An approval that was given beforehand covers it.
+    fn granted_before(&mut self, operation: u64, permit: &Permit) {
+        let Some(id) = permit.approval() else { return };
+        self.tape.entry(record::entry::Entry::Approval(record::Approval {
+            operation,
+            id: id.to_owned(),
+            state: "granted".to_owned(),
+            ..record::Approval::default()
+        }));
     }
 
     /// Tells the user that his statement waits, why, and for whom.
@@ -476,6 +538,16 @@ impl<R: Tape> Machine<R> {
             reason: String::new(),
         }));
         self.notice(&report);
+    }
+}
+
+/// What this service can do, and how one says why in SQL.
+fn means(stated: &dyn Fn() -> Option<String>) -> Means<'_> {
+    Means {
+        limits: true,
+        stated,
+        how: "Say why, in a comment of the statement: -- reason: OPS-12, as agreed   or for all that follows: \
+              SET sluice.reason = 'OPS-12, as agreed'",
     }
 }
 
@@ -524,9 +596,9 @@ pub(super) fn refused(refusal: &Refusal, operation: &Operation) -> Report<'stati
 fn resolve<'a>(statement: &'a Statement, inner: &Inner) -> Cow<'a, Statement> {
     match inner {
         Inner::Prepared(understood) => Cow::Owned(statement.with_prepared(understood.statement())),
-        Inner::Cursor(understood, true) => Cow::Owned(statement.with_cursor(understood.statement())),
+        Inner::Cursor(understood, true, _) => Cow::Owned(statement.with_cursor(understood.statement())),
         // the cursor was judged when it was declared
-        Inner::Cursor(_, false) => Cow::Owned(statement.resolved()),
+        Inner::Cursor(_, false, _) => Cow::Owned(statement.resolved()),
         Inner::None | Inner::Unknown | Inner::Wait => Cow::Borrowed(statement),
     }
 }

@@ -1,10 +1,11 @@
 //! What russh asks about a client: who it is, and what it wants to open.
 //!
-//! Requests are answered within their callback, in the order in which they came: russh remembers of one request a channel
-//! whether it wants an answer. Only what has to wait for somebody else is answered later.
+//! Requests are answered within their callback, in the order in which they came (RFC 4254, section 5.4): russh remembers
+//! of one request a channel whether it wants an answer, and refuses by itself what it does not know.
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
@@ -31,6 +32,8 @@ pub(super) struct Door {
     stage: Stage,
     /// A confirmation that is under way.
     grant: Option<DeviceGrant>,
+    /// Why what was shown before is no proof.
+    unsaid: Vec<String>,
     /// Session channels that nothing runs in yet.
     setups: HashMap<ChannelId, Setup>,
 }
@@ -58,6 +61,7 @@ impl Door {
             asked: String::new(),
             stage: Stage::Stranger,
             grant: None,
+            unsaid: Vec::new(),
             setups: HashMap::new(),
         }
     }
@@ -106,9 +110,10 @@ impl Door {
             _ => return session.channel_failure(id),
         };
         match link.begin(setup, program).await {
-            Begun::Runs | Begun::Refused => session.channel_success(id),
+            // a request that waits is taken, and the channel says so: an answer that came later could be lost or come
+            // behind that to a later request, since russh remembers of one alone whether it wants any
+            Begun::Runs | Begun::Refused | Begun::Waits => session.channel_success(id),
             Begun::Failed => session.channel_failure(id),
-            Begun::Waits => Ok(()),
         }
     }
 
@@ -140,14 +145,36 @@ impl Handler for Door {
         Ok(self.bound(user))
     }
 
-    async fn auth_publickey_offered(&mut self, user: &str, _: PublicKeyOffer<'_>) -> Result<Auth, Error> {
-        // no need to sign: a key is not what anybody is known by
-        Ok(if login::bound(&self.caller, &self.house).is_some() { Auth::Accept } else { Auth::reject() })
-            .inspect(|_| user.clone_into(&mut self.asked))
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        // a key is not what anybody is known by, unless it comes with a token
+        let sign = login::bound(&self.caller, &self.house).is_some()
+            || login::may_carry_token(offer.public_key, &self.house);
+        Ok(if sign { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, user: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
         Ok(self.bound(user))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Error> {
+        if let Some(known) = login::bound(&self.caller, &self.house) {
+            return Ok(self.accept(user, known));
+        }
+        match login::certificate(certificate, &self.caller, &self.house).await {
+            None => Ok(Auth::reject()),
+            Some(Ok(known)) => Ok(self.accept(user, known)),
+            Some(Err(fatal)) => {
+                self.refuse(&fatal);
+                // said when the client asks what else it may do
+                self.unsaid = fatal.words();
+                Ok(Auth::reject())
+            }
+        }
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
@@ -179,9 +206,10 @@ impl Handler for Door {
             }
             return Ok(match login::ask(&self.caller, &self.house).await {
                 Ok(grant) => {
-                    let words = login::instructions(&grant, &self.house);
+                    let mut words = std::mem::take(&mut self.unsaid);
+                    words.push(login::instructions(&grant, &self.house));
                     self.grant = Some(grant);
-                    say(words)
+                    say(words.join("\n"))
                 }
                 Err(fatal) => {
                     self.refuse(&fatal);
@@ -388,18 +416,23 @@ impl Handler for Door {
         rows: u32,
         width: u32,
         height: u32,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Error> {
         // of a channel in which something runs: the relay's own reader gets it, in its place among the keystrokes
         if let (Stage::Open(link), Some(setup)) = (&self.stage, self.setups.get_mut(&channel)) {
             link.resize(setup, [columns, rows, width, height]).await;
         }
-        Ok(())
+        // nobody has to ask for an answer to this one; whoever does gets it
+        session.channel_success(channel)
     }
 
-    async fn signal(&mut self, _: ChannelId, _: Sig, _: &mut Session) -> Result<(), Error> {
+    async fn signal(&mut self, channel: ChannelId, _: Sig, session: &mut Session) -> Result<(), Error> {
         // likewise; before something runs there is nothing to signal
-        Ok(())
+        if self.setups.contains_key(&channel) {
+            session.channel_failure(channel)
+        } else {
+            session.channel_success(channel)
+        }
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _: &mut Session) -> Result<bool, Error> {

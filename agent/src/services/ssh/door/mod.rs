@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 pub(super) use self::fatal::Fatal;
 use self::handler::Door;
+pub(super) use self::login::Known;
 use self::progress::Progress;
 use crate::app::House;
 use crate::audit;
@@ -38,7 +39,7 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
         return;
     };
     let pid = inbound.peer.pid();
-    let Inbound { stream, peer, destination, lineage, .. } = inbound;
+    let Inbound { stream, peer, destination, lineage, via, .. } = inbound;
     let config = match config(&target, destination.ip(), &house) {
         Ok(config) => Arc::new(config),
         Err(error) => {
@@ -47,8 +48,8 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
         }
     };
     // to close it, whatever russh is doing
-    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(&stream, 0) else { return };
-    let caller = Caller { peer, destination, lineage, target: Arc::clone(&target) };
+    let Ok(socket) = stream.descriptor() else { return };
+    let caller = Caller { peer, destination, lineage, target: Arc::clone(&target), via };
     let progress = Progress::new(waiting);
     let door =
         Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
@@ -90,7 +91,9 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
         }
         () = progress.cut() => {}
     }
-    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+    if let Some(socket) = socket {
+        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+    }
     if let Some(link) = progress.take_link() {
         link.finish().await;
     }

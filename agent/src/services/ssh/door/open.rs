@@ -1,31 +1,27 @@
 //! From a person to a session: the recording, the gate, the target.
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use sluice_api::record::Opened as RecordOpened;
 
 use super::fatal::Fatal;
 use super::login::Known;
 use crate::app::House;
 use crate::audit;
 use crate::gate::{GatedSession, SessionFacts};
-use crate::identity;
 use crate::recorder::SessionRecording;
 use crate::services::caller::Caller;
-use crate::services::ssh::relay::{Legs, Link};
-use crate::upstream::ssh::{Identity, Opened, SshError};
+use crate::services::ssh::relay::{Following, Legs, Link};
+use crate::upstream::ssh::{Follow, Identity, Opened, SshError};
 
 /// Opens the session with the target, or says why not.
 pub(super) async fn open(
     asked: &str,
-    caller: &Caller,
+    caller: &Arc<Caller>,
     known: &Known,
     client: russh::server::Handle,
     flows: Arc<crate::ssh::Flows>,
     house: &Arc<House>,
 ) -> Result<Arc<Link>, Fatal> {
     let account = caller.target.ssh().map(|ssh| ssh.account(asked)).unwrap_or_default().to_owned();
-    let opened = opened(asked, &account, caller, known, house);
+    let opened = caller.opened(&known.login, "ssh", &[("user", asked), ("account", account.as_str())], house);
     let recording = house
         .recorder
         .open(opened)
@@ -37,10 +33,14 @@ pub(super) async fn open(
         database: account,
         context: caller.context(known.login.how, ""),
     };
+    // before anybody is followed: what comes early waits here
+    let (registration, inbox) = house.lineages.expect(&facts.session);
     match establish(caller, known, facts, house).await {
-        Ok((gated, opened)) => {
-            let legs = Legs { client, client_flows: flows, target: opened };
-            Ok(Link::new(Arc::clone(house), gated, recording, legs))
+        Ok((gated, mut opened)) => {
+            let following = Following { begun: opened.lineage.take(), registration, inbox };
+            let legs = Legs { client, client_flows: flows, target: opened, following };
+            let person = (Arc::clone(caller), known.clone());
+            Ok(Link::new(Arc::clone(house), person, gated, recording, legs))
         }
         Err(fatal) => {
             close(recording, &fatal);
@@ -68,7 +68,9 @@ async fn establish(
     })?;
     let event = audit::session_opened(&facts, &who, &caller.origin(), &caller.lineage);
     house.audit.record_now(&event).map_err(|error| Fatal::unrecorded(&error))?;
-    let identity = Identity { subject: &who.subject, session: &facts.session };
+    let truth = facts.target.ssh().map_or(sluice_config::Truth::Off, |ssh| ssh.truth);
+    let follow = Follow { link: &house.link, session: &facts.session, truth };
+    let identity = Identity { subject: &who.subject, session: &facts.session, follow };
     let opened = house.upstreams.open_ssh(permit, identity, &house.ssh_authority, &house.known_hosts).await;
     let opened = opened.map_err(|error| upstream_fatal(&error, &caller.target.name))?;
     Ok((gated, opened))
@@ -82,23 +84,4 @@ fn upstream_fatal(error: &SshError, target: &str) -> Fatal {
         audit::upstream_failed(target, &why)
     };
     Fatal::new(format!("{error} (target {target})"), error.hint()).detail(error.detail()).event(event)
-}
-
-fn opened(asked: &str, account: &str, caller: &Caller, known: &Known, house: &House) -> RecordOpened {
-    let mut attributes: HashMap<String, String> = HashMap::new();
-    attributes.insert("user".into(), asked.into());
-    attributes.insert("account".into(), account.into());
-    RecordOpened {
-        session: String::new(),
-        principal: Some(identity::message(&known.login.principal)),
-        origin: Some(caller.origin()),
-        lineage: caller.lineage.clone(),
-        target: caller.target.name.clone(),
-        protocol: "ssh".into(),
-        address: caller.destination.ip().to_string(),
-        port: u32::from(caller.destination.port()),
-        attributes: attributes.into_iter().collect(),
-        authenticated_by: known.login.how.into(),
-        policy_digest: house.gate.policy_digest(),
-    }
 }

@@ -30,7 +30,7 @@ pub(in crate::services::ssh) enum Begun {
     Failed,
     /// The gate has said no, and the channel says why.
     Refused,
-    /// Somebody else has to come first; the answer follows.
+    /// Somebody else has to come first, and the channel says whom it waits for.
     Waits,
 }
 
@@ -68,7 +68,7 @@ impl Link {
                 Begun::Refused
             }
             Verdict::Go(permit) if self.presence().is_none_or(|presence| presence.is_complete()) => {
-                if self.run(setup, job, &permit).await { Begun::Runs } else { Begun::Failed }
+                if self.run(setup, job, &permit).await.is_ok() { Begun::Runs } else { Begun::Failed }
             }
             Verdict::Go(permit) => {
                 tokio::spawn(Arc::clone(self).wait_and_run(setup, job, Ok(permit)));
@@ -119,37 +119,33 @@ impl Link {
         });
     }
 
-    /// Asks the target to run it; from its yes on the channel is carried. `false`: it said no.
-    async fn run(self: &Arc<Self>, setup: Setup, job: Job, permit: &Permit) -> bool {
-        self.run_answered(setup, job, permit, async {}).await
-    }
-
-    /// The same; `yes` comes before anything that the program writes.
-    pub(super) async fn run_answered(
+    /// Asks the target to run it; from its yes on the channel is carried.
+    ///
+    /// # Errors
+    /// It said no: the client's end, for words.
+    pub(super) async fn run(
         self: &Arc<Self>,
         mut setup: Setup,
         job: Job,
         permit: &Permit,
-        yes: impl Future<Output = ()>,
-    ) -> bool {
+    ) -> Result<(), Setup> {
         let strict = permit.obligations().record_strict;
-        let Some(mut target) = setup.target.take() else { return false };
+        let Some(mut target) = setup.target.take() else { return Err(setup) };
         // what was permitted is on record before the target hears of it
         if !self.flush().await {
-            return false;
+            return Err(setup);
         }
         let sent = job.program.request(&target.write).await;
         if !target.answered(sent).await {
             self.completed(job.id, "the target refused it".to_owned(), true, job.started).await;
             self.hush(setup.client.number);
             let _ = target.write.close().await;
-            return false;
+            return Err(setup);
         }
-        yes.await;
         let columns = setup.screen.as_ref().map_or(0, |screen| screen.columns);
         let words = std::mem::take(&mut setup.words);
         tokio::spawn(carry(Arc::clone(self), job, setup.client, target, columns, words, strict));
-        true
+        Ok(())
     }
 
     /// Everything noted is written; otherwise the session ends.

@@ -82,7 +82,7 @@ impl Way<'_> {
             say::say(self.client.half(), say::shown(&lines, false), false).await;
             say::end(self.client.half(), 1).await;
         }
-        super::pump::Ended { tag: why.to_owned(), failed: true }
+        super::pump::Ended::by(why, true)
     }
 }
 

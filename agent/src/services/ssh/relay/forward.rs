@@ -1,8 +1,6 @@
 //! Forwards, each by itself: through the target, and from the target back.
 //!
-//! A forward to something that Sluice protects itself is refused: it would be reached under the target's name and not
-//! under the person's.
-use std::net::{IpAddr, SocketAddr};
+//! One to something that Sluice protects itself does not go through the target: see [`super::through`].
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,9 +17,8 @@ use super::pump::{Shape, carry};
 use super::setup::{ClientEnd, TargetEnd};
 use crate::upstream::ssh::{Incoming, IncomingKind};
 
-/// How long the far end may take to be reached, and names to be resolved.
+/// How long the far end may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(30);
-const NAMES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The end of a forward.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +43,18 @@ impl Link {
             let Some(place) = link.place_for_one() else {
                 return reply.reject(ChannelOpenFailure::ResourceShortage).await;
             };
-            match link.reach(&end, originator).await {
+            let (operation, id, strict) = match link.permitted(&end).await {
+                Ok(permitted) => permitted,
+                Err(why) => return reply.reject(why).await,
+            };
+            if let Some(protected) = link.protected(&end).await {
+                let lines =
+                    [format!("{} is target `{}`, and is served as that", shown(&end), protected.target.name)];
+                link.tape().said(id, "NOTICE", &lines).await;
+                return link.serve_through(protected, id, channel, reply, place).await;
+            }
+            let permitted = (operation, id, strict);
+            match link.reach(&end, originator, permitted).await {
                 Ok((job, target, strict)) => {
                     let client = ClientEnd::new(channel, &link.client_flows, Some(place));
                     let target = TargetEnd::new(target, &link.target_flows);
@@ -62,19 +70,8 @@ impl Link {
         &self,
         end: &End,
         originator: (String, u32),
+        (operation, id, strict): (Operation, u64, bool),
     ) -> Result<(Job, Channel<client::Msg>, bool), ChannelOpenFailure> {
-        if let Some(name) = self.protected(end).await {
-            let why = format!(
-                "{} is protected by Sluice as target `{name}`: connect to it directly from this host, under your own name",
-                shown(end)
-            );
-            return Err(self.no_forward(end, vec![why]).await);
-        }
-        let operation = match end {
-            End::Tcp { host, port } => self.place().forward(host.as_bytes(), *port),
-            End::Socket(path) => self.place().forward_socket(path.as_bytes()),
-        };
-        let (id, strict) = self.permitted(&operation).await?;
         let started = Instant::now();
         let opened = match end {
             End::Tcp { host, port } => {
@@ -97,9 +94,13 @@ impl Link {
     }
 
     /// Judges a forward and waits where somebody has to agree; the session's terminals are told.
-    async fn permitted(&self, operation: &Operation) -> Result<(u64, bool), ChannelOpenFailure> {
+    async fn permitted(&self, end: &End) -> Result<(Operation, u64, bool), ChannelOpenFailure> {
+        let operation = match end {
+            End::Tcp { host, port } => self.place().forward(host.as_bytes(), *port),
+            End::Socket(path) => self.place().forward_socket(path.as_bytes()),
+        };
         let (id, started) = (self.tape().operation(), Instant::now());
-        let permit = match self.judge(id, operation).await {
+        let permit = match self.judge(id, &operation).await {
             Verdict::Go(permit) => permit,
             Verdict::No(words) => {
                 self.completed(id, "refused".to_owned(), true, started).await;
@@ -139,48 +140,7 @@ impl Link {
         if !self.flush().await {
             return Err(ChannelOpenFailure::AdministrativelyProhibited);
         }
-        Ok((id, permit.obligations().record_strict))
-    }
-
-    async fn no_forward(&self, end: &End, words: Vec<String>) -> ChannelOpenFailure {
-        let id = self.tape().operation();
-        let operation = sluice_api::record::Operation {
-            id,
-            kind: "forward".to_owned(),
-            text: shown(end),
-            verdict: "refuse".to_owned(),
-            rules: vec!["protected-target".to_owned()],
-            message: words.join("; "),
-            ..Default::default()
-        };
-        self.tape().entry(sluice_api::record::entry::Entry::Operation(operation)).await;
-        self.flush().await;
-        prohibited(&words)
-    }
-
-    /// The target of ours behind an address, or behind one that a name has here.
-    async fn protected(&self, end: &End) -> Option<String> {
-        let End::Tcp { host, port } = end else { return None };
-        let port = u16::try_from(*port).ok()?;
-        let at = |ip: IpAddr| {
-            let found = self.house().target_at(SocketAddr::new(ip.to_canonical(), port));
-            found.map(|target| target.name.clone())
-        };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(ip) = bare.parse::<IpAddr>() {
-            return at(ip);
-        }
-        let settings = self.house().settings.load();
-        let named = settings.targets.iter().find(|target| {
-            let is_name = |h: &sluice_config::Host| matches!(h, sluice_config::Host::Name(n) if n.eq_ignore_ascii_case(host.trim_end_matches('.')));
-            target.ports.contains(&port) && target.hosts.iter().any(is_name)
-        });
-        if let Some(target) = named {
-            return Some(target.name.clone());
-        }
-        let found =
-            timeout(NAMES_PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await.ok()?.ok()?;
-        found.into_iter().find_map(|address| at(address.ip()))
+        Ok((operation, id, permit.obligations().record_strict))
     }
 
     /// The target shall listen and bring connections here. The port that it listens at; `None`: no.

@@ -7,13 +7,15 @@ use russh::{ChannelMsg, Sig};
 use super::begin::Job;
 use super::link::Link;
 use super::say;
-use super::setup::Setup;
+use super::setup::{Setup, farewell};
 use crate::gate::{Held, Permit, Presence};
 
 /// What Ctrl-C is on a terminal.
 const INTERRUPT: u8 = 0x03;
 /// As shells have it: 128 and the signal's number.
 const INTERRUPTED: u32 = 130;
+/// As ssh has it when there was no program.
+const NOT_RUN: u32 = 255;
 
 /// How the waiting ended.
 enum Waited {
@@ -23,7 +25,8 @@ enum Waited {
 }
 
 impl Link {
-    /// Waits for whoever has to come, then runs the job and answers the client's request.
+    /// Waits for whoever has to come, then runs the job. The client's request was answered when it began to wait: RFC 4254
+    /// wants answers in the order of the requests (section 5.4), and what a client asks meanwhile is answered at once.
     pub(super) async fn wait_and_run(
         self: Arc<Self>,
         mut setup: Setup,
@@ -43,15 +46,8 @@ impl Link {
         {
             return self.give_up(setup, job).await;
         }
-        let id = setup.client.write.half().id();
-        let client = self.client.clone();
-        // nothing of it can be heard before the request is answered: the answer goes the same way, and first
-        let runs = self.run_answered(setup, job, &permit, async {
-            let _ = client.channel_success(id).await;
-        });
-        if !runs.await {
-            let _ = self.client.channel_failure(id).await;
-            let _ = self.client.close(id).await;
+        if let Err(setup) = self.run(setup, job, &permit).await {
+            farewell(setup, &["the target refused to run it".to_owned()], NOT_RUN).await;
         }
     }
 

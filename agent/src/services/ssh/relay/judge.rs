@@ -8,10 +8,17 @@ use sluice_policy::Operation;
 
 use super::link::Link;
 use super::say;
-use crate::gate::{Held, Outcome, Permit};
+use crate::gate::{Held, Means, Outcome, Permit};
 
 /// A longer text is cut in the recording and digested.
 const MAX_TEXT: usize = 64 << 10;
+
+/// How one says why.
+const MEANS: Means<'_> = Means {
+    stated: &|| None,
+    how: "say why: SLUICE_REASON='OPS-12, as agreed' ssh -o SendEnv=SLUICE_REASON …",
+    limits: false,
+};
 
 /// What the gate says, with the refusal in words for the person.
 pub(super) enum Verdict {
@@ -23,17 +30,19 @@ pub(super) enum Verdict {
 impl Link {
     /// Judges an operation; the verdict is in the recording when this returns, and written with what passes next.
     pub(super) async fn judge(&self, id: u64, operation: &Operation) -> Verdict {
-        let outcome = self.gated().judge(operation);
+        let outcome = self.gated().judge_with(operation, &MEANS);
         let mut entry = entry(id, operation);
         let verdict = match outcome {
             Outcome::Permit(permit) => {
                 entry.verdict = "permit".to_owned();
                 entry.rules = permit.rules().to_vec();
+                entry.reason = permit.reason().unwrap_or_default().to_owned();
                 Verdict::Go(permit)
             }
             Outcome::Hold(held) => {
                 entry.verdict = "hold".to_owned();
                 entry.rules = held.rules().to_vec();
+                entry.reason = held.reason().unwrap_or_default().to_owned();
                 Verdict::Wait(held)
             }
             Outcome::Refuse(refusal) => {
@@ -44,8 +53,14 @@ impl Link {
             }
         };
         self.tape().entry(Entry::Operation(entry)).await;
-        if let Verdict::Wait(held) = &verdict {
-            self.approval(id, held.id(), "requested", None).await;
+        match &verdict {
+            Verdict::Wait(held) => self.approval(id, held.id(), "requested", None).await,
+            // it was given beforehand
+            Verdict::Go(permit) => match permit.approval() {
+                Some(grant) => self.approval(id, grant, "granted", None).await,
+                None => {}
+            },
+            Verdict::No(_) => {}
         }
         verdict
     }

@@ -11,13 +11,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::forward::End;
+use super::lineage::{Followed, Following};
 use super::record::{ClientWriter, Tape};
 use super::say;
 use crate::app::House;
 use crate::audit;
 use crate::gate::{GatedSession, Presence};
 use crate::recorder::SessionRecording;
-use crate::services::caller::Lives;
+use crate::services::caller::{Caller, Lives};
+use crate::services::ssh::door::Known;
 use crate::ssh::Flows;
 use crate::upstream::ssh::{Leg, Opened};
 
@@ -33,6 +35,7 @@ pub(in crate::services::ssh) struct Legs {
     pub(in crate::services::ssh) client: server::Handle,
     pub(in crate::services::ssh) client_flows: Arc<Flows>,
     pub(in crate::services::ssh) target: Opened,
+    pub(in crate::services::ssh) following: Following,
 }
 
 /// A channel that can be told something.
@@ -44,6 +47,7 @@ struct Voice {
 /// A session that stands.
 pub(in crate::services::ssh) struct Link {
     house: Arc<House>,
+    person: (Arc<Caller>, Known),
     gated: GatedSession,
     tape: Tape,
     pub(super) client: server::Handle,
@@ -62,18 +66,22 @@ pub(in crate::services::ssh) struct Link {
     ending: watch::Sender<Option<String>>,
     /// The client's connection has ended.
     finished: AtomicBool,
+    /// What the kernel tells of it.
+    followed: Mutex<Option<Followed>>,
 }
 
 impl Link {
     pub(in crate::services::ssh) fn new(
         house: Arc<House>,
+        person: (Arc<Caller>, Known),
         gated: GatedSession,
         recording: SessionRecording,
         legs: Legs,
     ) -> Arc<Self> {
-        let Opened { handle, incoming, flows } = legs.target;
-        Arc::new(Self {
+        let Opened { handle, incoming, flows, .. } = legs.target;
+        let link = Arc::new(Self {
             house,
+            person,
             gated,
             tape: Tape::new(recording),
             client: legs.client,
@@ -88,11 +96,29 @@ impl Link {
             screen_lent: AtomicBool::new(false),
             ending: watch::channel(None).0,
             finished: AtomicBool::new(false),
-        })
+            followed: Mutex::new(None),
+        });
+        let followed = link.follow(legs.following);
+        *link.followed.lock() = followed;
+        link
     }
 
     pub(super) fn house(&self) -> &House {
         &self.house
+    }
+
+    pub(super) fn shared_house(&self) -> Arc<House> {
+        Arc::clone(&self.house)
+    }
+
+    /// Who connected.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.person.0
+    }
+
+    /// As whom.
+    pub(super) fn login(&self) -> &Known {
+        &self.person.1
     }
 
     pub(super) fn gated(&self) -> &GatedSession {
@@ -217,6 +243,10 @@ impl Link {
         let reason = told.unwrap_or_else(|| "the client closed the connection".to_owned());
         self.end(reason.clone());
         self.leave_target().await;
+        let followed = self.followed.lock().take();
+        if let Some(followed) = followed {
+            self.settle(followed).await;
+        }
         self.tape.close(&reason).await;
         let (facts, who) = (self.gated.facts(), self.gated.principal());
         tracing::info!(session = facts.session, who = who.name, reason, "session ended");

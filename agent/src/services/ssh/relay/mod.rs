@@ -8,6 +8,7 @@ mod file;
 mod forward;
 mod hold;
 mod judge;
+mod lineage;
 mod link;
 mod pump;
 mod record;
@@ -16,8 +17,10 @@ mod scp;
 mod setup;
 mod sftp;
 mod shown;
+mod through;
 
 pub(super) use self::begin::{Begun, Program};
 pub(super) use self::forward::End;
+pub(super) use self::lineage::Following;
 pub(super) use self::link::{Legs, Link};
 pub(super) use self::setup::{Setup, farewell};

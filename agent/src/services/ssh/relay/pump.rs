@@ -45,6 +45,24 @@ pub(super) struct Ended {
     /// The tag of the recording: `exit 0`, `signal TERM`.
     pub(super) tag: String,
     pub(super) failed: bool,
+    /// The target has ended its output, and the client is not told yet.
+    pub(super) output_over: bool,
+}
+
+impl Ended {
+    pub(super) fn by(tag: impl Into<String>, failed: bool) -> Self {
+        Self { tag: tag.into(), failed, output_over: false }
+    }
+
+    /// A status replaces none, and what is known of the output stays.
+    fn known(&mut self, tag: String, failed: bool) {
+        self.tag = tag;
+        self.failed = failed;
+    }
+
+    fn has_status(&self) -> bool {
+        !self.tag.is_empty()
+    }
 }
 
 /// What both directions of a channel share.
@@ -54,6 +72,8 @@ pub(super) struct Way<'l> {
     pub(super) strict: bool,
     pub(super) client: super::record::ClientWriter,
     presence: Option<Presence>,
+    /// A connection of somebody else's protocol: it ends without a status.
+    forward: bool,
     /// The terminal's width.
     columns: AtomicU32,
 }
@@ -133,6 +153,7 @@ pub(super) async fn carry(
         strict,
         client: write.clone(),
         presence: link.presence(),
+        forward: matches!(job.shape, Shape::Forward),
         columns: AtomicU32::new(columns),
     };
     if !words.is_empty() {
@@ -145,6 +166,10 @@ pub(super) async fn carry(
         shape => plain(&way, &shape, from_client, from_target, &target).await,
     };
     let _ = target.close().await;
+    if ended.output_over {
+        // it ended without a status
+        let _ = write.half().eof().await;
+    }
     link.completed(job.id, ended.tag, ended.failed, job.started).await;
     link.flush().await;
     link.hush(number);
@@ -173,7 +198,7 @@ pub(super) async fn plain(
 
 /// The client has closed its end, and the target has not said how it ended.
 pub(super) fn gone() -> Ended {
-    Ended { tag: "the client closed the channel".to_owned(), failed: true }
+    Ended::by("the client closed the channel", true)
 }
 
 /// From the client to the target, until the client closes its end.
@@ -277,15 +302,15 @@ async fn down(way: &Way<'_>, shape: &Shape, mut inbox: Inbox) -> Ended {
             return client_gone();
         }
     }
-    if ended.tag.is_empty() {
+    if !ended.has_status() {
         // as it was: clients have their own words for it
-        ended = Ended { tag: "closed without a status".to_owned(), failed: !matches!(shape, Shape::Forward) };
+        ended.known("closed without a status".to_owned(), !way.forward);
     }
     ended
 }
 
 fn client_gone() -> Ended {
-    Ended { tag: "the client has gone".to_owned(), failed: true }
+    Ended::by("the client has gone", true)
 }
 
 /// Shows what the masks hold back. `false`: nobody is there to see it.
@@ -314,18 +339,20 @@ async fn show(way: &Way<'_>, shape: &Shape, shown: &Bytes, stderr: bool) -> bool
 }
 
 /// How a program ended, and what else a target says beside its output.
+///
+/// The end of a program's output waits for its status. A client that has nothing more to send and sees that end closes
+/// the channel (OpenSSH's and PuTTY's do), russh answers a close at once with its own, and the status that a server sends
+/// behind the end of the output would have no channel left: PuTTY then reports 0.
 pub(super) async fn status(way: &Way<'_>, message: ChannelMsg, ended: &mut Ended) {
     let half = way.client.half();
     match message {
-        ChannelMsg::Eof => {
-            let _ = half.eof().await;
-        }
+        ChannelMsg::Eof => ended.output_over = true,
         ChannelMsg::ExitStatus { exit_status } => {
-            *ended = Ended { tag: format!("exit {exit_status}"), failed: exit_status != 0 };
+            ended.known(format!("exit {exit_status}"), exit_status != 0);
             let _ = half.exit_status(exit_status).await;
         }
         ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
-            *ended = Ended { tag: format!("signal {signal_name:?}"), failed: true };
+            ended.known(format!("signal {signal_name:?}"), true);
             let client = &way.link.client;
             let _ = client
                 .exit_signal_request(half.id(), signal_name, core_dumped, error_message, lang_tag)
@@ -335,5 +362,9 @@ pub(super) async fn status(way: &Way<'_>, message: ChannelMsg, ended: &mut Ended
             let _ = way.link.client.xon_xoff_request(half.id(), client_can_do).await;
         }
         _ => {}
+    }
+    if ended.output_over && (way.forward || ended.has_status()) {
+        ended.output_over = false;
+        let _ = half.eof().await;
     }
 }

@@ -15,6 +15,9 @@ use super::record::ClientWriter;
 use super::say;
 use crate::ssh::{Flow, Flows};
 
+/// Says why all that follows on the connection is done: for Sluice, and not for the target.
+pub(super) const REASON: &str = "SLUICE_REASON";
+
 /// How long a target may take to answer a request.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Variables that are asked for at all; the policy is asked for each of them.
@@ -206,6 +209,10 @@ impl Link {
 
     /// A variable, of those that are harmless everywhere.
     pub(in crate::services::ssh) async fn env(&self, setup: &mut Setup, name: &str, value: &str) -> bool {
+        if name == REASON {
+            self.gated().say_why(Some(value));
+            return true;
+        }
         if !VARIABLES.contains(&name) && !name.starts_with(VARIABLE_PREFIX) {
             return false;
         }

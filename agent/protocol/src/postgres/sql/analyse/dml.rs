@@ -90,7 +90,9 @@ impl<'a> Judge<'a> {
         }
         let star = item.open.is_none().then(|| item.columns.clone());
         env.add(vec![item], star);
-        self.returning(insert.returning_clause.as_ref(), &env)
+        // what an INSERT brings itself it may get back; with ON CONFLICT it may be what was there
+        let there_before = insert.on_conflict_clause.is_some().then_some(relation).flatten();
+        self.returning(insert.returning_clause.as_ref(), there_before, &env)
     }
 
     fn conflict(&mut self, clause: &OnConflictClause, relation: Option<&'a Relation>, env: &Env<'_>) {
@@ -131,7 +133,7 @@ impl<'a> Judge<'a> {
             let value = self.expr(condition, &env);
             self.decide(&value);
         }
-        self.returning(update.returning_clause.as_ref(), &env)
+        self.returning(update.returning_clause.as_ref(), relation, &env)
     }
 
     pub(super) fn delete(&mut self, delete: &DeleteStmt, outer: &Env<'_>) -> Columns {
@@ -147,7 +149,7 @@ impl<'a> Judge<'a> {
             let value = self.expr(condition, &env);
             self.decide(&value);
         }
-        self.returning(delete.returning_clause.as_ref(), &env)
+        self.returning(delete.returning_clause.as_ref(), relation, &env)
     }
 
     pub(super) fn merge(&mut self, merge: &MergeStmt, outer: &Env<'_>) -> Columns {
@@ -200,7 +202,7 @@ impl<'a> Judge<'a> {
                 self.copy_unclean(&value);
             }
         }
-        self.returning(merge.returning_clause.as_ref(), &env)
+        self.returning(merge.returning_clause.as_ref(), relation, &env)
     }
 
     /// What the conditions and values of an UPDATE, DELETE or MERGE see.
@@ -273,8 +275,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn returning(&mut self, clause: Option<&ReturningClause>, env: &Env<'_>) -> Columns {
+    /// RETURNING reads rows of `read` that were there before: a SELECT by another name.
+    fn returning(
+        &mut self,
+        clause: Option<&ReturningClause>,
+        read: Option<&'a Relation>,
+        env: &Env<'_>,
+    ) -> Columns {
         let Some(clause) = clause else { return Some(Vec::new()) };
+        if let Some(relation) = read {
+            self.uses(relation, Access::Select);
+        }
         if !clause.options.is_empty() {
             self.unknown("RETURNING WITH");
             return None;

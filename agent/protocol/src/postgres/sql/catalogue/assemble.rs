@@ -23,6 +23,18 @@ pub struct Owner {
 #[error("the configuration classes `{0}`, but the database has no such column")]
 pub struct CatalogueError(pub String);
 
+/// The class that a comment or a label names: `sluice:pii.email`, anywhere in it.
+fn named_class(words: &str) -> Option<String> {
+    const MARK: &str = "sluice:";
+    let fits = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    words.match_indices(MARK).find_map(|(at, _)| {
+        let rest = words.get(at + MARK.len()..)?;
+        let class: String = rest.chars().take_while(fits).collect();
+        let class = class.trim_end_matches(['.', '-', '_']);
+        (!class.is_empty()).then(|| class.to_owned())
+    })
+}
+
 impl Catalogue {
     /// Builds the catalogue. The second value lists classes of the configuration whose column
     /// does not exist: the caller decides whether that is an error (a typo in a class leaves a
@@ -93,18 +105,22 @@ impl Catalogue {
         }
     }
 
-    /// Lays the classes on, then carries them along inheritance both ways until nothing changes:
+    /// Lays the classes on (the configuration's before those that the database's own comments and labels name), then carries them along inheritance both ways until nothing changes:
     /// a parent's rows are its children's, and a partition can be read by its own name.
     fn add_classes(&mut self, rows: &Rows, owner: &Owner) -> Vec<CatalogueError> {
+        let named: HashMap<(u32, i16), String> = rows
+            .columns
+            .iter()
+            .filter_map(|row| Some(((row.relation, row.attnum), named_class(&row.words)?)))
+            .collect();
         let mut wanted: BTreeMap<&str, &str> =
             owner.classes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         for relation in &mut self.relations {
             for column in &mut relation.columns {
                 let key = format!("{}.{}.{}", relation.schema, relation.name, column.name);
-                if let Some(class) = wanted.remove(key.as_str()) {
-                    column.class = Some(class.to_owned());
-                    self.classed = true;
-                }
+                let own = wanted.remove(key.as_str()).map(str::to_owned);
+                column.class = own.or_else(|| named.get(&(relation.oid, column.attnum)).cloned());
+                self.classed |= column.class.is_some();
             }
         }
         if self.classed {

@@ -9,8 +9,14 @@ pub const QUERIES: Queries = Queries {
         EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN') \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.relkind IN ('r','p','v','m','f','S','c') AND n.nspname !~ '^pg_(temp|toast)'",
-    columns: "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attgenerated <> '' \
-        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+    columns: "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attgenerated <> '', \
+        coalesce(d.description, '') || coalesce((SELECT string_agg(' ' || l.label, '') \
+            FROM pg_catalog.pg_seclabel l WHERE l.classoid = 'pg_catalog.pg_class'::regclass \
+            AND l.objoid = a.attrelid AND l.objsubid = a.attnum), '') \
+        FROM pg_catalog.pg_attribute a \
+        LEFT JOIN pg_catalog.pg_description d ON d.classoid = 'pg_catalog.pg_class'::regclass \
+            AND d.objoid = a.attrelid AND d.objsubid = a.attnum \
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','p','v','m','f','S','c') \
         AND n.nspname !~ '^pg_(temp|toast)' ORDER BY 1, 2",
@@ -105,6 +111,8 @@ pub struct ColumnRow {
     pub type_oid: u32,
     /// attgenerated is set
     pub generated: bool,
+    /// its comment and its security labels
+    pub words: String,
 }
 
 /// A row of [`Queries::inherits`].

@@ -1,0 +1,98 @@
+//! What an approver is shown beside a statement that waits: the plan, and how many rows it would touch now.
+//!
+//! Enters: a text that was understood, and the search_path that it will run under. Leaves: lines for people. Must hold:
+//! nothing is changed by asking: a transaction that can only read, on a connection of its own, with a time limit; what
+//! can't be told is said so, and delays no decision.
+
+use std::time::Duration;
+
+use sluice_protocol::postgres::sql::{Effects, SearchPath, Statement, count_of};
+use tokio_postgres::Client;
+
+/// The server gives up after this.
+const STATEMENT_TIMEOUT: &str = "2s";
+/// And we after this.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Lines of a plan.
+const MOST_LINES: usize = 30;
+
+/// What is asked of the server.
+#[derive(Clone, Debug)]
+pub struct Questions {
+    explain: String,
+    count: Option<String>,
+    path: String,
+}
+
+impl Questions {
+    /// For a statement that can be tried without doing anything; `None` for all others.
+    pub fn of(text: &str, statement: &Statement, parameters: &[String], path: &SearchPath) -> Option<Self> {
+        let harmless = [Effects::UNKNOWN, Effects::FILE, Effects::ADMIN]
+            .iter()
+            .all(|worse| !statement.effects.contains(*worse))
+            && statement.effects.contains(Effects::WRITE)
+            && statement.functions.is_empty()
+            && parameters.is_empty();
+        harmless.then(|| Self {
+            explain: format!("EXPLAIN {text}"),
+            count: count_of(text),
+            path: path.schemas().map(quoted).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+/// Asks. Never fails: what went wrong is part of what is shown.
+pub(super) async fn preview(
+    connect: impl Future<Output = Result<Client, String>>,
+    questions: Questions,
+) -> String {
+    let asked = async {
+        let client = connect.await?;
+        answers(&client, &questions).await.map_err(|error| database_says(&error))
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(shown)) => shown,
+        Ok(Err(why)) => format!("it could not be tried: {why}"),
+        Err(_) => "it could not be tried in time".to_owned(),
+    }
+}
+
+async fn answers(client: &Client, questions: &Questions) -> Result<String, tokio_postgres::Error> {
+    client
+        .batch_execute(&format!(
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'; \
+             SET LOCAL lock_timeout = '{STATEMENT_TIMEOUT}'; SET LOCAL search_path = {}",
+            questions.path
+        ))
+        .await?;
+    let mut lines = Vec::new();
+    if let Some(count) = &questions.count {
+        // a savepoint, so that a count that takes too long does not cost the plan
+        client.batch_execute("SAVEPOINT counting").await?;
+        lines.push(
+            match client.query_one(count.as_str(), &[]).await.and_then(|row| row.try_get::<_, i64>(0)) {
+                Ok(1) => "touches 1 row now".to_owned(),
+                Ok(rows) => format!("touches {rows} rows now"),
+                Err(error) => {
+                    client.batch_execute("ROLLBACK TO counting").await?;
+                    format!("its rows could not be counted: {}", database_says(&error))
+                }
+            },
+        );
+    }
+    let plan = client.query(questions.explain.as_str(), &[]).await?;
+    lines.extend(plan.iter().take(MOST_LINES).filter_map(|row| row.try_get::<_, String>(0).ok()));
+    if plan.len() > MOST_LINES {
+        lines.push(format!("… and {} lines more", plan.len() - MOST_LINES));
+    }
+    client.batch_execute("ROLLBACK").await?;
+    Ok(lines.join("\n"))
+}
+
+fn database_says(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
