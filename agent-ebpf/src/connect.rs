@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use sluice_abi::{Addr, CANARY, CANARY_ADDR, Listener, Origin, Protection, Road, Verdict, tag};
+use sluice_abi::{Addr, CANARY, CANARY_ADDR, Listener, NOTED, Origin, Protection, Road, Verdict, tag};
 
 use crate::{
     context::{
@@ -16,7 +16,7 @@ use crate::{
         SOCK_RAW, SOCK_STREAM, addr6, mapped, read, words, write,
     },
     event::{self, Wanted},
-    maps::{LISTENER, PROXY, TAGS, WANT, handle},
+    maps::{LISTENER, PORTS, PROXY, TAGS, WANT, handle},
     protected, task,
 };
 
@@ -118,6 +118,41 @@ fn steer(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr, port_be: u16, found:
     if found.flags & CANARY != 0 { Outcome::Canary(listener) } else { Outcome::Proxy(listener) }
 }
 
+/// The way of a connect to what is not protected. A guarded port of this host is reached by the address that was asked for
+/// (`lookup.rs` gives it to the proxy); who asks is noted, so that the proxy knows. Without the note the caller is a
+/// stranger to it, as somebody from another host or network namespace is.
+#[inline(always)]
+fn note(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr, port_be: u16) -> i32 {
+    let port = u32::from(u16::from_be(port_be));
+    // SAFETY: only whether it is there counts.
+    if unsafe { PORTS.get(&port) }.is_none() {
+        forget(ctx);
+        return ALLOW;
+    }
+    let protocol = read!(ctx, protocol);
+    let ours = read!(ctx, type_) == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+    if ours && PROXY.get(0).is_some_and(task::is) {
+        return match tag_upstream(ctx) {
+            Outcome::Refuse => REFUSE,
+            _ => ALLOW,
+        };
+    }
+    let home = netns(ctx);
+    if !ours || LISTENER.get(0).is_none_or(|listener| listener.netns != home) {
+        forget(ctx);
+        return ALLOW;
+    }
+    let Some(record) = room(ctx) else { return ALLOW };
+    // SAFETY: the context of this program.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
+    // SAFETY: the value of the storage, which lives as long as the socket, whose lock the caller holds.
+    unsafe {
+        event::caller(record, Wanted { family, addr, port_be, cookie, netns: home });
+        (*record).flags = NOTED;
+    }
+    ALLOW
+}
+
 /// Redirects connects of IPv4 sockets.
 #[cgroup_sock_addr(connect4)]
 pub fn sluice_connect4(ctx: SockAddrContext) -> i32 {
@@ -131,8 +166,7 @@ pub fn sluice_connect4(ctx: SockAddrContext) -> i32 {
         addr = if bound == 0 { LOOPBACK4 } else { mapped(bound) };
     }
     let Some(found) = protected::place(&addr, port_be) else {
-        forget(ctx);
-        return ALLOW;
+        return note(ctx, AF_INET, &addr, port_be);
     };
     let (to, port) = match steer(ctx, AF_INET, &addr, port_be, found) {
         Outcome::Pass => {
@@ -181,8 +215,7 @@ pub fn sluice_connect6(ctx: SockAddrContext) -> i32 {
         read!(ctx, user_ip6[3]),
     ]);
     let Some(found) = place6(ctx, &mut addr, port_be) else {
-        forget(ctx);
-        return ALLOW;
+        return note(ctx, AF_INET6, &addr, port_be);
     };
     let (to, port) = match steer(ctx, AF_INET6, &addr, port_be, found) {
         Outcome::Pass => {

@@ -7,14 +7,16 @@ use aya_ebpf::{
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
-use sluice_abi::{Listener, Road, Verdict};
+use sluice_abi::{Listener, Road, Verdict, tag};
 
 use crate::{
     context::{ALLOW, REFUSE, mapped, read},
     event::{self, Wanted},
-    maps::LISTENER,
-    packet::{ETH_P_IP, ETH_P_IPV6, Packet, TCP, goes_to, parse4, parse6, ports, resets, tagged},
-    protected,
+    maps::{LISTENER, PORTS},
+    packet::{
+        ETH_P_IP, ETH_P_IPV6, Packet, TCP, goes_to, opens, parse4, parse6, ports, resets, tag_of, tagged,
+    },
+    port, protected,
 };
 
 /// A dropped packet's record. The current task may be any (softirq), so the socket's word stands alone.
@@ -55,6 +57,16 @@ fn pass(skb: *mut __sk_buff, packet: &Packet) -> bool {
         && !resets(skb, packet)
     {
         tell(skb, packet, from, Road::Bind);
+        return false;
+    }
+    // The proxy's own connect to a guarded port whose flow could not be noted: it would come back to the proxy itself.
+    let guarded = u32::from(u16::from_be(to));
+    // SAFETY: only whether it is there counts.
+    if unsafe { PORTS.get(&guarded) }.is_some() && tag_of(skb) == tag::UPSTREAM && opens(skb, packet) {
+        tell(skb, packet, to, Road::Port);
+        return false;
+    }
+    if !port::pass(skb, packet, true) {
         return false;
     }
     if !protected::address(&packet.to) || tagged(skb) {

@@ -38,7 +38,7 @@ pub(crate) unsafe fn place(to: *mut Origin, wanted: Wanted<'_>) {
             family: wanted.family,
             addr: *wanted.addr,
             port: u16::from_be(wanted.port_be),
-            pad: 0,
+            flags: 0,
             tgid: 0,
             tid: 0,
             uid: u32::MAX,

@@ -16,10 +16,12 @@ mod device;
 mod egress;
 mod event;
 mod lineage;
+mod lookup;
 mod maps;
 mod origin;
 mod packet;
 mod peername;
+mod port;
 mod protected;
 mod task;
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
-    btf_maps::{Array, CgroupArray, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage},
+    btf_maps::{Array, CgroupArray, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage, SockMap},
     macros::btf_map,
 };
 use sluice_abi::lineage::{Executed, MEMBERS, Member, SESSIONS, Session, Tally};
@@ -95,6 +95,19 @@ pub static GOT: SkStorage<Origin> = SkStorage::new();
 /// From the client's SYN to the established socket. An evicted entry is a connection without origin: no entry.
 #[btf_map]
 pub static FLOWS: LruHashMap<Flow, Origin, 65536> = LruHashMap::new();
+
+/// Ports of this host whose new connections go to the proxy (ingress), host byte order.
+#[btf_map]
+pub static PORTS: HashMap<u32, Protection, 1024> = HashMap::new();
+
+/// The proxy's own connections to guarded ports, by the cookie of its socket: they alone reach the service. Not LRU: what
+/// does not fit is refused, and nothing is ever put out.
+#[btf_map]
+pub static OWN: HashMap<Flow, u64, 65536> = HashMap::new();
+
+/// Listeners that new connections to guarded ports are given to: see [`sluice_abi::seat`]. A closed one leaves by itself.
+#[btf_map]
+pub static LISTENERS: SockMap<4> = SockMap::new();
 
 /// Which sockets are the proxy's own: see [`sluice_abi::tag`].
 #[btf_map]

@@ -9,7 +9,7 @@ use aya_ebpf::{
         BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
         BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, bpf_sock_ops,
     },
-    helpers::generated::{bpf_sk_storage_get, bpf_sock_ops_cb_flags_set},
+    helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get, bpf_sock_ops_cb_flags_set},
     macros::{cgroup_sockopt, sock_ops},
     programs::{SockOpsContext, SockoptContext},
 };
@@ -17,7 +17,7 @@ use sluice_abi::{Addr, Origin, SLUICE_ORIGIN, SOL_SLUICE, tag};
 
 use crate::{
     context::{AF_INET, ALLOW, addr6, mapped, read, write},
-    maps::{FLOWS, Flow, GOT, TAGS, WANT, handle},
+    maps::{FLOWS, Flow, GOT, OWN, PORTS, TAGS, WANT, handle},
 };
 
 /// One of two addresses. Both are read whichever is meant: LLVM would make of a read in each branch one of
@@ -78,25 +78,94 @@ fn stored<M, T>(map: &'static M, ops: *mut bpf_sock_ops) -> Option<&'static T> {
     unsafe { bpf_sk_storage_get(handle(map), sk.cast(), core::ptr::null_mut(), 0).cast::<T>().as_ref() }
 }
 
-/// The client's SYN is about to leave.
+/// Marks a socket, for as long as it lives.
 #[inline(always)]
-fn syn(ops: *mut bpf_sock_ops) {
-    let Some(origin) = stored::<_, Origin>(&WANT, ops) else { return };
+fn mark(ops: *mut bpf_sock_ops, mut value: u32) {
+    let sk = read!(ops, __bindgen_anon_2.sk);
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: map, socket and value are live; the helper copies the value where the socket has none.
+    unsafe {
+        bpf_sk_storage_get(
+            handle(&TAGS),
+            sk.cast(),
+            core::ptr::from_mut(&mut value).cast(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+    };
+}
+
+#[inline(always)]
+fn is_guarded(port: u16) -> bool {
+    // SAFETY: only whether it is there counts.
+    unsafe { PORTS.get(&u32::from(port)) }.is_some()
+}
+
+/// The proxy's own SYN to a guarded port: with its flow in the table it reaches the service. What does not fit stays a
+/// plain upstream socket, whose SYN the backstop drops.
+#[inline(always)]
+fn own(ops: *mut bpf_sock_ops) {
     let flow = flow_of_client(ops);
-    // A failure leaves the accepted socket without an origin: the proxy lets it not in.
-    let _ = FLOWS.insert(&flow, origin, 0);
+    if is_guarded(flow.client_port) {
+        mark(ops, tag::CLIENT);
+    }
+    if !is_guarded(flow.server_port) {
+        return;
+    }
+    let sk = read!(ops, __bindgen_anon_2.sk);
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: map and socket are live; no value is created. What comes back is null or the map's value.
+    let Some(kept) = (unsafe {
+        bpf_sk_storage_get(handle(&TAGS), sk.cast(), core::ptr::null_mut(), 0).cast::<u32>().as_mut()
+    }) else {
+        return;
+    };
+    if *kept != tag::UPSTREAM && *kept != tag::OWN {
+        return;
+    }
+    // SAFETY: the context of this program.
+    let cookie = unsafe { bpf_get_socket_cookie(ops.cast()) };
+    if OWN.insert(&flow, cookie, 0).is_err() {
+        *kept = tag::UPSTREAM;
+        return;
+    }
+    *kept = tag::OWN;
+    watch(ops);
+}
+
+/// From now on the socket's changes of state are told.
+#[inline(always)]
+fn watch(ops: *mut bpf_sock_ops) {
     let flags = read!(ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
     // SAFETY: the context of this program.
     unsafe { bpf_sock_ops_cb_flags_set(ops, flags as i32) };
 }
 
+/// The client's SYN is about to leave.
+#[inline(always)]
+fn syn(ops: *mut bpf_sock_ops) {
+    own(ops);
+    let Some(origin) = stored::<_, Origin>(&WANT, ops) else { return };
+    let flow = flow_of_client(ops);
+    // A failure leaves the accepted socket without an origin: the proxy lets it not in.
+    let _ = FLOWS.insert(&flow, origin, 0);
+    watch(ops);
+}
+
 /// A child of a listener is established.
 #[inline(always)]
 fn established(ops: *mut bpf_sock_ops) {
+    let flow = flow_of_server(ops);
     if stored::<_, u32>(&TAGS, ops).is_none_or(|t| *t != tag::LISTENER) {
+        // SAFETY: only whether it is there counts.
+        if unsafe { OWN.get(&flow) }.is_some() {
+            mark(ops, tag::SERVICE);
+        }
         return;
     }
-    let flow = flow_of_server(ops);
     // SAFETY: copied at once; an entry replaced meanwhile belongs to the same four ends.
     let Some(origin) = (unsafe { FLOWS.get(&flow) }) else { return };
     let mut origin = *origin;
@@ -121,8 +190,15 @@ fn state(ops: *mut bpf_sock_ops) {
     if read!(ops, __bindgen_anon_1.args[1]) != BPF_TCP_CLOSE {
         return;
     }
-    let Some(origin) = stored::<_, Origin>(&WANT, ops) else { return };
     let flow = flow_of_client(ops);
+    if stored::<_, u32>(&TAGS, ops).is_some_and(|t| *t == tag::OWN) {
+        // SAFETY: the context of this program; the value is read at once.
+        if unsafe { OWN.get(&flow).is_some_and(|kept| *kept == bpf_get_socket_cookie(ops.cast())) } {
+            let _ = OWN.remove(&flow);
+        }
+        return;
+    }
+    let Some(origin) = stored::<_, Origin>(&WANT, ops) else { return };
     // SAFETY: one field is read at once.
     if unsafe { FLOWS.get(&flow) }.is_some_and(|kept| kept.cookie == origin.cookie) {
         let _ = FLOWS.remove(&flow);

@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_load_bytes},
 };
-use sluice_abi::Addr;
+use sluice_abi::{Addr, tag};
 
 use crate::{
     context::{AF_INET, AF_INET6, mapped, read},
@@ -30,12 +30,15 @@ const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
 
-/// TCP's RST bit, in the byte of the flags.
+/// TCP's bits, in the byte of the flags.
+const SYN: u8 = 2;
 const RST: u8 = 4;
+const ACK: u8 = 16;
 
 /// What the headers of a packet say.
 pub(crate) struct Packet {
     pub family: u32,
+    pub from: Addr,
     pub to: Addr,
     /// Protocol behind the IP header and its extensions.
     pub protocol: u8,
@@ -61,6 +64,7 @@ pub(crate) fn parse4(skb: *mut __sk_buff, base: u32) -> Option<Packet> {
     let fragment = u16::from_be_bytes([h[6], h[7]]);
     Some(Packet {
         family: AF_INET,
+        from: mapped(u32::from_ne_bytes([h[12], h[13], h[14], h[15]])),
         to: mapped(u32::from_ne_bytes([h[16], h[17], h[18], h[19]])),
         protocol: h[9],
         offset: base + u32::from(h[0] & 0x0f) * 4,
@@ -73,9 +77,10 @@ pub(crate) fn parse4(skb: *mut __sk_buff, base: u32) -> Option<Packet> {
 #[inline(always)]
 pub(crate) fn parse6(skb: *mut __sk_buff, base: u32) -> Option<Packet> {
     let h = load::<40>(skb, base)?;
-    let mut to = [0; 16];
+    let (mut from, mut to) = ([0; 16], [0; 16]);
+    from.copy_from_slice(&h[8..24]);
     to.copy_from_slice(&h[24..40]);
-    let mut packet = Packet { family: AF_INET6, to, protocol: h[6], offset: base + 40, opaque: false };
+    let mut packet = Packet { family: AF_INET6, from, to, protocol: h[6], offset: base + 40, opaque: false };
     for _ in 0..6 {
         match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION => {
@@ -97,20 +102,38 @@ pub(crate) fn parse6(skb: *mut __sk_buff, base: u32) -> Option<Packet> {
     Some(packet)
 }
 
-/// Does the packet come from a socket of the proxy or of its listener?
+/// The tag of the packet's socket; 0 where it has none.
 #[inline(always)]
-pub(crate) fn tagged(skb: *mut __sk_buff) -> bool {
+pub(crate) fn tag_of(skb: *mut __sk_buff) -> u32 {
     let sk = read!(skb, __bindgen_anon_2.sk);
     if sk.is_null() {
-        return false;
+        return 0;
     }
     // SAFETY: not null.
     let sk = unsafe { bpf_sk_fullsock(sk) };
     if sk.is_null() {
-        return false;
+        return 0;
     }
-    // SAFETY: map and socket are live; no value is created.
-    !unsafe { bpf_sk_storage_get(handle(&TAGS), sk.cast(), core::ptr::null_mut(), 0) }.is_null()
+    // SAFETY: map and socket are live; no value is created. What comes back is null or the map's value.
+    unsafe {
+        bpf_sk_storage_get(handle(&TAGS), sk.cast(), core::ptr::null_mut(), 0)
+            .cast::<u32>()
+            .as_ref()
+            .map_or(0, |tag| *tag)
+    }
+}
+
+/// Does the packet come from a socket of the proxy or of its listener?
+#[inline(always)]
+pub(crate) fn tagged(skb: *mut __sk_buff) -> bool {
+    matches!(tag_of(skb), tag::UPSTREAM | tag::LISTENER | tag::OWN)
+}
+
+/// The first segment of a handshake.
+#[inline(always)]
+pub(crate) fn opens(skb: *mut __sk_buff, packet: &Packet) -> bool {
+    packet.protocol == TCP
+        && load::<1>(skb, packet.offset + 13).is_some_and(|flags| flags[0] & (SYN | ACK) == SYN)
 }
 
 /// A TCP segment that only resets: it carries nothing, and it ends what the guard does not want to last.

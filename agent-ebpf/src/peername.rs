@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::generated::bpf_sk_storage_get, macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use sluice_abi::Origin;
+use sluice_abi::{NOTED, Origin};
 
 use crate::{
     context::{ALLOW, read, words, write},
@@ -18,7 +18,7 @@ fn wanted(ctx: *mut bpf_sock_addr) -> Option<&'static Origin> {
     // SAFETY: map and socket are live; no value is created.
     let stored = unsafe { bpf_sk_storage_get(handle(&WANT), sk.cast(), core::ptr::null_mut(), 0) };
     // SAFETY: null, or the map's value, which outlives the program's run.
-    unsafe { stored.cast::<Origin>().as_ref() }
+    unsafe { stored.cast::<Origin>().as_ref() }.filter(|origin| origin.flags & NOTED == 0)
 }
 
 /// The peer of an IPv4 socket.

@@ -14,7 +14,7 @@ pub mod user;
 pub mod lineage;
 
 /// Raised by every change of a layout or of a meaning in this file.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// `level` of the getsockopt by which the owner of an accepted socket asks for its [`Origin`].
 /// Far from every level that Linux assigns; answered by the `cgroup/getsockopt` program alone.
@@ -37,8 +37,8 @@ pub struct Origin {
     pub addr: Addr,
     /// The port that the client asked for, host byte order.
     pub port: u16,
-    /// Zero.
-    pub pad: u16,
+    /// [`NOTED`] or zero.
+    pub flags: u16,
     /// Thread group id (what people call the pid), in the initial pid namespace.
     pub tgid: u32,
     /// Thread id, in the initial pid namespace.
@@ -63,6 +63,9 @@ pub struct Origin {
     pub comm: [u8; 16],
 }
 
+/// In [`Origin::flags`]: the connect goes on as it is (ingress), so that the socket's peer is what its caller asked for.
+pub const NOTED: u16 = 1;
+
 /// What a kernel program did with a try.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub enum Verdict {
     Denied = 2,
     /// The packet was dropped.
     Dropped = 3,
+    /// The connection was ended.
+    Ended = 4,
 }
 
 /// Which road a try took.
@@ -91,6 +96,10 @@ pub enum Road {
     Datagram = 5,
     /// A packet that left a device for a protected address although no IP socket made it (packet socket, TUN).
     Device = 6,
+    /// A packet from or to a guarded port of this host past the proxy.
+    Port = 20,
+    /// A connection that is older than what it is protected by.
+    Established = 21,
 }
 
 /// One record of the ring buffer: a try, who it was, what became of it.
@@ -138,6 +147,19 @@ pub const CANARY: u32 = 1;
 /// Where connects to a [`CANARY`] end: the loader's own listener, for as long as a probe lasts.
 pub const CANARY_ADDR: [u8; 4] = [127, 83, 76, 67];
 
+/// The canary's own service, at a port that is in the table of guarded ports with [`CANARY`]: for this address alone.
+pub const CANARY_SERVICE: [u8; 4] = [127, 83, 76, 3];
+
+/// Where in the table of listeners a guarded port's new connections are taken to.
+pub mod seat {
+    /// The proxy's listener for IPv4.
+    pub const IPV4: u32 = 0;
+    /// The proxy's listener for IPv6.
+    pub const IPV6: u32 = 1;
+    /// The loader's own, for as long as a probe lasts.
+    pub const CANARY: u32 = 2;
+}
+
 /// A process that the programs make an exception for, written by the loader alone: in one map the proxy (whose
 /// upstream sockets pass), in another the loader itself (the only one to bind the proxy's port).
 #[repr(C)]
@@ -160,6 +182,12 @@ pub mod tag {
     pub const UPSTREAM: u32 = 1;
     /// Bound to the proxy's port by the loader, or accepted there.
     pub const LISTENER: u32 = 2;
+    /// Connected by the proxy to a guarded port, and its flow is in the table of own flows.
+    pub const OWN: u32 = 3;
+    /// The service's end of such a connection.
+    pub const SERVICE: u32 = 4;
+    /// Connected by anybody from a guarded port as its source: no service's end.
+    pub const CLIENT: u32 = 5;
 }
 
 /// Where the programs send what they take. One entry, written by the loader alone.

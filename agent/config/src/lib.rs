@@ -18,8 +18,8 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Metrics,
-    MetricsListen, Policy, PostgresTarget, Protocol, Recording, Service, SshProof, SshTarget, Target,
-    TlsMode, Transfers, Truth, Upstream,
+    MetricsListen, Mode, Policy, PostgresTarget, Protocol, Recording, ServerCertificate, Service, SshProof,
+    SshTarget, Target, TlsMode, Transfers, Truth, Upstream,
 };
 
 use std::path::Path;
@@ -60,6 +60,11 @@ impl Target {
             Service::Postgres(_) => Protocol::Postgres,
             Service::Ssh(_) => Protocol::Ssh,
         }
+    }
+
+    /// It is a service of this host itself.
+    pub fn is_ingress(&self) -> bool {
+        matches!(self.mode, Mode::Ingress { .. })
     }
 
     /// The keys of a PostgreSQL target.

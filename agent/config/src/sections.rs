@@ -1,6 +1,7 @@
 //! The sections of `sluice.toml`. Field names are the keys of the file.
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub enum Layer {
     Origin,
     /// `cgroup_skb/egress`: packets to protected addresses are dropped.
     Egress,
+    /// `sk_lookup`: new connections to guarded ports of this host go to the proxy.
+    Lookup,
     /// `tcx`/`clsact` egress on devices: packet sockets and TUN.
     Device,
     /// BPF-LSM.
@@ -84,12 +87,13 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 9] = [
+    pub const ALL: [Layer; 10] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
         Layer::Origin,
         Layer::Egress,
+        Layer::Lookup,
         Layer::Device,
         Layer::Lsm,
         Layer::Lineage,
@@ -104,6 +108,7 @@ impl Layer {
             Layer::Peername => "peername",
             Layer::Origin => "origin",
             Layer::Egress => "egress",
+            Layer::Lookup => "lookup",
             Layer::Device => "device",
             Layer::Lsm => "lsm",
             Layer::Lineage => "lineage",
@@ -275,12 +280,26 @@ pub enum MetricsListen {
 pub struct Target {
     /// The name that policy, audit and people use. Lower-case letters, digits, `-`, `_`, `.`.
     pub name: String,
-    /// Where it is; never empty.
+    /// On which side of it Sluice stands.
+    pub mode: Mode,
+    /// Where it is; in ingress mode the names by which clients know this host. Never empty.
     pub hosts: Vec<Host>,
     /// Its ports; never empty, never 0.
     pub ports: Vec<u16>,
     /// What is spoken there, and what that needs; never guessed from bytes.
     pub service: Service,
+}
+
+/// On which side of a target Sluice stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On the clients' host: connects to the target's places are led away. The default.
+    Egress,
+    /// On the target's own host: new connections to its ports, from wherever, meet the proxy first.
+    Ingress {
+        /// Where the service itself listens, at the same ports. Default 127.0.0.1.
+        address: IpAddr,
+    },
 }
 
 /// What a target speaks, with the keys that only this protocol has.
@@ -322,6 +341,9 @@ pub struct SshTarget {
     pub host_keys: Vec<String>,
     /// CAs whose host certificates for the target's names are good, each `algorithm base64`.
     pub host_ca: Vec<String>,
+    /// `[target.client] host_key_files` (ingress): the sshd's own private host keys, so that no client sees another key than
+    /// before. Opened by the loader and handed over as descriptors. Empty: Sluice's own key and certificate.
+    pub host_key_files: Vec<PathBuf>,
     /// What the kernel has to tell of sessions there. Default `record`.
     pub truth: Truth,
 }
@@ -418,6 +440,17 @@ pub enum TlsMode {
 pub struct ClientLeg {
     /// What Sluice asks of the client. Default `prefer`.
     pub tls: ClientTls,
+    /// `certificate_file` and `key_file` (ingress): the server's own certificate. `None`: one of Sluice's own CA.
+    pub own: Option<ServerCertificate>,
+}
+
+/// A server's own certificate: opened by the loader and handed over as descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerCertificate {
+    /// PEM: the certificate, then those above it.
+    pub certificate_file: PathBuf,
+    /// PEM: its private key.
+    pub key_file: PathBuf,
 }
 
 /// TLS between the client and Sluice.

@@ -1,4 +1,5 @@
 //! Values with units and values from fixed lists.
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -178,6 +179,30 @@ fn word<T: Copy>(
     };
     sink.say_hint(&value.span(), format!("`{key}`: `{}` is not known{odd}", text.escape_debug()), hint);
     None
+}
+
+/// Which of the two modes, before the address is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ModeWord {
+    Egress,
+    Ingress,
+}
+
+impl FromToml for ModeWord {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("egress", ModeWord::Egress), ("ingress", ModeWord::Ingress)], sink)
+    }
+}
+
+impl FromToml for IpAddr {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        let text = String::from_toml(value, key, sink)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            sink.say(&value.span(), format!("`{key}`: `{}` is no IP address", text.escape_debug()));
+        }
+        address
+    }
 }
 
 impl FromToml for Protocol {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User, chown};
-use sluice_config::{Config, Service, SshProof};
+use sluice_config::{Config, Service, SshProof, Target};
 
 /// Names of the proxy's own directories under `agent.state_dir`; the directory itself is root's, so that what the
 /// loader keeps there can't be replaced by the proxy.
@@ -95,6 +95,45 @@ pub(crate) fn secret(path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
+/// A key or certificate of a service of this host, opened for reading. It belongs to whoever runs the service, whose word is
+/// good for its own service: only others must not have it.
+fn of_service(path: &Path, secret: bool) -> Result<File, String> {
+    let fault = |error: io::Error| format!("{}: {error}", path.display());
+    let file = OpenOptions::new().read(true).open(path).map_err(fault)?;
+    let metadata = file.metadata().map_err(fault)?;
+    if !metadata.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    let forbidden = if secret { 0o027 } else { 0o022 };
+    if metadata.mode() & forbidden != 0 {
+        let what = if secret { "read or write" } else { "write" };
+        return Err(format!("{0}: others may {what} it; chmod o= {0}", path.display()));
+    }
+    Ok(file)
+}
+
+/// Keys and certificates of services of this host (ingress), by name; whether each is secret.
+fn of_services(target: &Target) -> Vec<(String, &Path, bool)> {
+    let name = |what: &str| format!("target/{}/{what}", target.name);
+    match &target.service {
+        Service::Postgres(postgres) => postgres
+            .client
+            .own
+            .iter()
+            .flat_map(|own| {
+                [
+                    (name("certificate"), own.certificate_file.as_path(), false),
+                    (name("certificate_key"), own.key_file.as_path(), true),
+                ]
+            })
+            .collect(),
+        Service::Ssh(ssh) => {
+            let keys = ssh.host_key_files.iter().enumerate();
+            keys.map(|(index, path)| (name(&format!("hostkey/{index}")), path.as_path(), true)).collect()
+        }
+    }
+}
+
 /// The secrets that the configuration names, each by the name that the proxy knows it by. One that can't be opened is
 /// said and left out: its target stays closed.
 pub(crate) fn secrets(config: &Config) -> Vec<(String, File)> {
@@ -113,14 +152,16 @@ pub(crate) fn secrets(config: &Config) -> Vec<(String, File)> {
         };
         wanted.extend(path.map(|path| (format!("target/{}/{kind}", target.name), path)));
     }
-    let open = |(name, path): (String, &Path)| match secret(path) {
-        Ok(file) => Some((name, file)),
-        Err(error) => {
-            tracing::error!("{name}: {error}");
-            None
-        }
+    let said = |name: &str, opened: Result<File, String>| {
+        opened.map_err(|error| tracing::error!("{name}: {error}")).ok()
     };
-    wanted.into_iter().filter_map(open).collect()
+    let services = config.targets.iter().flat_map(of_services);
+    let mut opened: Vec<(String, File)> = services
+        .filter_map(|(name, path, secret)| said(&name, of_service(path, secret)).map(|file| (name, file)))
+        .collect();
+    let open = |(name, path): (String, &Path)| said(&name, secret(path)).map(|file| (name, file));
+    opened.extend(wanted.into_iter().filter_map(open));
+    opened
 }
 
 /// Writes a file of the loader's own under `agent.state_dir`, whole or not at all.

@@ -83,6 +83,8 @@ pub(crate) fn wanted(config: &Config) -> Vec<String> {
     let mut names: Vec<String> = config
         .targets
         .iter()
+        // those of this host itself are for certificates alone
+        .filter(|target| !target.is_ingress())
         .flat_map(|target| &target.hosts)
         .filter_map(|host| match host {
             Host::Name(name) => Some(name.clone()),

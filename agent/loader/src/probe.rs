@@ -53,7 +53,7 @@ fn layers(object: &Path, places: &Places) -> Result<Vec<Layer>, String> {
     guard.attach().map_err(fault)?;
     guard.listen_at(PORT).map_err(fault)?;
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_err(|e| format!("listening: {e}"))?;
-    guard.listened().map_err(fault)?;
+    guard.listen_at(PORT).map_err(fault)?;
     Ok(guard.probe())
 }
 

@@ -1,4 +1,4 @@
-//! System calls that no crate at hand wraps: bpf(2) links, the network namespace's cookie.
+//! System calls that no crate at hand wraps: links of bpf(2), raw packets, the start of a process without privilege.
 
 use std::{
     ffi::CString,
@@ -14,6 +14,8 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Attach {
+    /// BPF_CGROUP_INET_INGRESS
+    Ingress = 0,
     /// BPF_CGROUP_INET_EGRESS
     Egress = 1,
     /// BPF_CGROUP_SOCK_OPS
@@ -36,6 +38,8 @@ pub(crate) enum Attach {
     Getpeername4 = 29,
     /// BPF_CGROUP_INET6_GETPEERNAME
     Getpeername6 = 30,
+    /// BPF_SK_LOOKUP, Linux 5.9
+    SkLookup = 36,
     /// BPF_TCX_EGRESS, Linux 6.6
     TcxEgress = 47,
 }
@@ -118,6 +122,16 @@ pub(crate) fn link_device(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(if info[0] as u32 == TCX { info[2] as u32 } else { 0 })
 }
 
+/// `BPF_LINK_TYPE_NETNS`.
+const NETNS: u32 = 5;
+
+/// The number (inode) of the network namespace that a link is attached to; 0 where that has gone.
+pub(crate) fn link_namespace(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // behind the head, for network namespaces: inode, attach type (32 bit each)
+    let info = link_info(link)?;
+    Ok(if info[0] as u32 == NETNS { info[2] as u32 } else { 0 })
+}
+
 /// `struct bpf_link_info`: type, id, program's id, padding (32 bit each), then what the kind of link has to tell.
 fn link_info(link: BorrowedFd<'_>) -> io::Result<[u64; 8]> {
     let mut info = [0u64; 8];
@@ -143,27 +157,6 @@ pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let (low, high) = halves(path.as_ptr().cast());
     owned(bpf(BPF_OBJ_GET, &mut Attr([low, high, 0, 0, 0, 0, 0, 0]))?)
-}
-
-/// `SO_NETNS_COOKIE` (asm-generic/socket.h), Linux 5.14.
-const SO_NETNS_COOKIE: i32 = 71;
-
-/// Cookie of the socket's network namespace; `None` where the kernel does not tell.
-pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
-    let mut cookie = 0u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: pointer and length describe `cookie`.
-    #[expect(unsafe_code, reason = "getsockopt of an option that nix does not know")]
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            std::ptr::from_mut(&mut cookie).cast(),
-            &mut length,
-        )
-    };
-    (result == 0).then_some(cookie)
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.

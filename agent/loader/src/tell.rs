@@ -118,5 +118,6 @@ fn origin(event: &Event) -> Origin {
         cgroup: event.cgroup,
         cookie: event.cookie,
         comm: event.comm.clone(),
+        source: event.source.map(|source| source.to_string()).unwrap_or_default(),
     }
 }

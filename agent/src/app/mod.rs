@@ -16,6 +16,7 @@ use crate::audit::Audit;
 use crate::fence::Fence;
 use crate::gate::Gate;
 use crate::identity::{Bindings, Identity};
+use crate::intake::Inbound;
 use crate::intake::link::LoaderLink;
 use crate::lineage::Lineages;
 use crate::masking::MaskKey;
@@ -90,14 +91,29 @@ pub struct House {
     pub fence: Fence,
     /// Clock ticks per second, to compare start times of the kernel with those of /proc.
     pub ticks_per_second: u64,
+    /// The port of the listeners: what is accepted at another one came to a guarded port of this host.
+    pub own_port: u16,
 }
 
 impl House {
-    /// The target behind an address: by its configured networks, or by what the loader resolved its names to.
+    /// The target that a connection wants.
+    pub fn target_of(&self, inbound: &Inbound) -> Option<Arc<Target>> {
+        if !inbound.ingress {
+            return self.target_at(inbound.destination);
+        }
+        let settings = self.settings.load();
+        let port = inbound.destination.port();
+        let target =
+            settings.targets.iter().find(|target| target.is_ingress() && target.ports.contains(&port));
+        target.cloned()
+    }
+
+    /// The target behind an address that a connect was led away from: by its configured networks, or by what the loader resolved its names to.
     pub fn target_at(&self, destination: SocketAddr) -> Option<Arc<Target>> {
         let settings = self.settings.load();
         let by_network = settings.targets.iter().find(|target| {
-            target.ports.contains(&destination.port())
+            !target.is_ingress()
+                && target.ports.contains(&destination.port())
                 && target.hosts.iter().any(|h| matches!(h, Host::Network(n) if n.contains(&destination.ip())))
         });
         if let Some(target) = by_network {

@@ -58,7 +58,12 @@ pub async fn run(start: Start) -> Result<(), String> {
     let secrets = Arc::new(Secrets::default());
     let mut batches = Batches::default();
     let early = first_secrets(&secrets, &mut batches, &mut news).await;
-    let parts = Parts { link, secrets, fence: start.fence, ticks_per_second: endowment.ticks_per_second };
+    let listeners = endowment.listeners.into_iter().map(intake::listener);
+    let listeners = listeners.collect::<std::io::Result<Vec<_>>>().map_err(|e| chain(&e))?;
+    let own_port =
+        listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |at| at.port());
+    let parts =
+        Parts { link, secrets, fence: start.fence, ticks_per_second: endowment.ticks_per_second, own_port };
     let house = build(start.config_path, start.config, start.policy, parts)?;
 
     tokio::spawn(Arc::clone(&house.audit).sync_forever());
@@ -74,8 +79,7 @@ pub async fn run(start: Start) -> Result<(), String> {
             }
         }));
     }
-    for descriptor in endowment.listeners {
-        let listener = intake::listener(descriptor).map_err(|e| chain(&e))?;
+    for listener in listeners {
         let house = Arc::clone(&house);
         let serve = move |stream| connection(Arc::clone(&house), stream);
         doors.push(tokio::spawn(intake::accept(listener, Arc::new(serve))));
@@ -150,6 +154,7 @@ struct Parts {
     secrets: Arc<Secrets>,
     fence: Fence,
     ticks_per_second: u64,
+    own_port: u16,
 }
 
 fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> Result<Arc<House>, String> {
@@ -187,6 +192,7 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         link: parts.link,
         fence: parts.fence,
         ticks_per_second: parts.ticks_per_second,
+        own_port: parts.own_port,
         config_path,
         recorder,
         audit,
@@ -249,11 +255,11 @@ async fn connection(house: Arc<House>, stream: TcpStream) {
             tracing::error!(%error, "audit");
         }
     };
-    let inbound = match Inbound::identify(stream, &house.link).await {
+    let inbound = match Inbound::identify(stream, &house.link, house.own_port).await {
         Ok(inbound) => inbound,
         Err(error) => return refused("", &chain(&error), &[]),
     };
-    let Some(target) = house.target_at(inbound.destination) else {
+    let Some(target) = house.target_of(&inbound) else {
         let why = format!("no target is configured at {}", inbound.destination);
         return refused("", &why, &inbound.lineage);
     };

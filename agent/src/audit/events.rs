@@ -35,7 +35,7 @@ fn process(lineage: &[Process]) -> Value {
 
 fn origin(o: &Origin) -> Value {
     json!({"address": o.address, "port": o.port, "pid": o.pid, "uid": o.uid, "loginuid": o.loginuid,
-           "comm": o.comm})
+           "comm": o.comm, "source": o.source})
 }
 
 fn cut(text: &str) -> String {

@@ -1,7 +1,8 @@
 //! Where connections enter: accepted sockets become [`Inbound`] with the kernel's word on where they came from.
 //!
-//! Enters: listeners of the loader. Leaves: [`Inbound`]. Must hold: no origin, no entry; a connection whose process
-//! can no longer be read is nobody's, and nobody gets in.
+//! Enters: listeners of the loader. Leaves: [`Inbound`]. Must hold: a connection that was led away from somewhere else has
+//! an origin, or no entry; one that came to a guarded port of this host (ingress) without an origin is a stranger's, who
+//! has to prove himself in band; a connection whose process can no longer be read is nobody's, and nobody gets in.
 
 pub mod link;
 pub mod socket;
@@ -25,14 +26,36 @@ use crate::tls::Socket;
 pub struct Inbound {
     /// The accepted socket, Nagle off; or a channel of a session.
     pub stream: Socket,
-    /// Who connected and where to, from the connect hook.
-    pub origin: Origin,
+    /// Who connected.
+    pub peer: Peer,
     /// The address that the client asked for.
     pub destination: SocketAddr,
-    /// The process that connected, then its ancestors.
+    /// It came to a guarded port of this host, by the kernel's choice of the listener.
+    pub ingress: bool,
+    /// The process that connected, then its ancestors; empty for a stranger.
     pub lineage: Vec<Process>,
     /// The session that carries it, if it came through one.
     pub via: Option<Via>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer {
+    /// A process of this host, from the connect hook.
+    Local(Origin),
+    /// Somebody of whom the address alone is known: from another host, from another network namespace, or by a socket that
+    /// the kernel's connect hook has not seen. No login of this host is his.
+    Remote(SocketAddr),
+}
+
+impl Peer {
+    /// Pid of a local process; 0 of a stranger.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Local(origin) => origin.tgid,
+            Self::Remote(_) => 0,
+        }
+    }
 }
 
 /// Why an accepted socket does not become an [`Inbound`].
@@ -49,6 +72,12 @@ pub enum NoEntry {
         /// Its real uid.
         uid: u32,
     },
+    /// It ended while it was looked at.
+    #[error("the connection ended at once")]
+    Gone,
+    /// This process has connected to itself.
+    #[error("the proxy's own connection came back to it")]
+    Loop,
     /// The loader did not answer.
     #[error("the loader did not tell who is behind the connection")]
     Loader(#[from] link::LinkError),
@@ -59,24 +88,60 @@ impl Inbound {
     ///
     /// # Errors
     /// [`NoEntry`]: the socket is to be closed.
-    pub async fn identify(stream: TcpStream, link: &LoaderLink) -> Result<Self, NoEntry> {
-        let origin = sluice_abi::user::origin(stream.as_fd()).map_err(NoEntry::NoOrigin)?;
+    pub async fn identify(stream: TcpStream, link: &LoaderLink, own_port: u16) -> Result<Self, NoEntry> {
+        let (here, there) = (stream.local_addr(), stream.peer_addr());
+        let (Ok(here), Ok(there)) = (here.map(canonical), there.map(canonical)) else {
+            return Err(NoEntry::Gone);
+        };
+        // the listeners are bound to their own port: a socket at another one was put there by `sk_lookup`
+        let ingress = here.port() != own_port;
         // only a latency matter: a socket that refuses is still served
         let _ = stream.set_nodelay(true);
+        let origin = match sluice_abi::user::origin(stream.as_fd()) {
+            Ok(origin) => origin,
+            Err(_) if ingress => {
+                let peer = Peer::Remote(there);
+                let (stream, lineage) = (stream.into(), Vec::new());
+                return Ok(Self { stream, peer, destination: here, ingress, lineage, via: None });
+            }
+            Err(error) => return Err(NoEntry::NoOrigin(error)),
+        };
+        if origin.tgid == std::process::id() {
+            return Err(NoEntry::Loop);
+        }
         let lineage = link.describe(origin.tgid, origin.start_ns).await?;
         if lineage.is_empty() {
             return Err(NoEntry::ProcessGone { pid: origin.tgid, uid: origin.uid });
         }
-        Ok(Self { stream: stream.into(), destination: destination(&origin), origin, lineage, via: None })
+        let destination = if ingress { here } else { destination(&origin) };
+        let peer = Peer::Local(origin);
+        Ok(Self { stream: stream.into(), peer, destination, ingress, lineage, via: None })
     }
 }
 
-/// The origin as it stands in recordings and events.
-pub fn origin_message(o: &Origin, destination: SocketAddr) -> common::Origin {
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Where a connection came from, as it stands in recordings and events.
+pub fn origin_message(peer: &Peer, destination: SocketAddr) -> common::Origin {
+    let o = match peer {
+        Peer::Local(origin) => origin,
+        Peer::Remote(source) => {
+            return common::Origin {
+                address: destination.ip().to_string(),
+                port: u32::from(destination.port()),
+                uid: u32::MAX,
+                loginuid: u32::MAX,
+                source: source.to_string(),
+                ..common::Origin::default()
+            };
+        }
+    };
     let end = o.comm.iter().position(|b| *b == 0).unwrap_or(o.comm.len());
     common::Origin {
         address: destination.ip().to_string(),
-        port: u32::from(o.port),
+        port: u32::from(destination.port()),
         pid: o.tgid,
         start_ns: o.start_ns,
         uid: o.uid,
@@ -85,6 +150,7 @@ pub fn origin_message(o: &Origin, destination: SocketAddr) -> common::Origin {
         cgroup: o.cgroup,
         cookie: o.cookie,
         comm: String::from_utf8_lossy(o.comm.get(..end).unwrap_or_default()).into_owned(),
+        source: String::new(),
     }
 }
 
@@ -135,7 +201,7 @@ mod tests {
             family: 2,
             addr,
             port: 5432,
-            pad: 0,
+            flags: 0,
             tgid: 1,
             tid: 1,
             uid: 0,

@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sluice_abi::Origin;
 use sluice_api::common::{self, Process};
 use sluice_api::record;
-use sluice_config::Target;
+use sluice_config::{Mode, Target};
 use sluice_policy::Context;
 
 use crate::app::House;
 use crate::gate::{EndReason, now_us};
 use crate::identity::{self, BoundLogin, Login};
+use crate::intake::Peer;
 
 /// Who connected, and where he wants to go.
 pub(super) struct Caller {
-    pub(super) origin: Origin,
+    pub(super) peer: Peer,
     pub(super) destination: SocketAddr,
     pub(super) lineage: Vec<Process>,
     pub(super) target: Arc<Target>,
@@ -36,6 +36,14 @@ pub struct Via {
 }
 
 impl Caller {
+    /// Where the service is: what was asked for, or the loopback side of a service of this host.
+    pub(super) fn dial(&self) -> SocketAddr {
+        match self.target.mode {
+            Mode::Egress => self.destination,
+            Mode::Ingress { address } => SocketAddr::new(address, self.destination.port()),
+        }
+    }
+
     /// The login of the session that carries the connection, else of the caller's own kernel session.
     pub(super) fn logged_in(&self, house: &House) -> Option<(Login, Option<Arc<BoundLogin>>)> {
         if let Some(via) = &self.via {
@@ -74,8 +82,11 @@ impl Caller {
     pub(super) fn context(&self, how: &str, application: &str) -> Context {
         let process = self.lineage.first();
         Context {
-            source: String::new(),
-            uid: self.origin.uid,
+            source: self.source(),
+            uid: match &self.peer {
+                Peer::Local(origin) => origin.uid,
+                Peer::Remote(_) => u32::MAX,
+            },
             tty: process.map(|p| p.tty.clone()).unwrap_or_default(),
             exe: process.map(|p| p.exe.clone()).unwrap_or_default(),
             authenticated_by: how.to_owned(),
@@ -84,9 +95,17 @@ impl Caller {
         }
     }
 
+    /// The address of a stranger.
+    fn source(&self) -> String {
+        match &self.peer {
+            Peer::Local(_) => String::new(),
+            Peer::Remote(source) => source.ip().to_string(),
+        }
+    }
+
     /// As it stands in recordings and events.
     pub(super) fn origin(&self) -> common::Origin {
-        crate::intake::origin_message(&self.origin, self.destination)
+        crate::intake::origin_message(&self.peer, self.destination)
     }
 }
 

@@ -289,10 +289,12 @@ mod tests {
     fn target(hosts: &[&str], ports: &[u16]) -> Target {
         let host = |text: &&str| text.parse().map_or_else(|_| Host::Name((*text).to_owned()), Host::Network);
         Target {
+            mode: sluice_config::Mode::Egress,
             name: "app".into(),
             hosts: hosts.iter().map(host).collect(),
             ports: ports.to_vec(),
             service: Service::Ssh(SshTarget {
+                host_key_files: Vec::new(),
                 user: "deploy".into(),
                 users: Vec::new(),
                 proof: SshProof::Certificate,

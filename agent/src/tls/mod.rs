@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustls::crypto::CryptoProvider;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 mod authority;
@@ -23,6 +24,26 @@ pub use wire::Wire;
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
+}
+
+/// TLS settings by a server's own certificate and key, both PEM.
+///
+/// # Errors
+/// In words, what is wrong with them.
+pub fn of_server(certificate: &[u8], key: &[u8]) -> Result<Arc<rustls::ServerConfig>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|error| format!("target.client.certificate_file: {error}"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("target.client.key_file: {error}"))?;
+    let fault = |error: rustls::Error| format!("target.client: certificate_file and key_file: {error}");
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(fault)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(fault)?;
+    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// One leg of a session.

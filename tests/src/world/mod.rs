@@ -43,6 +43,8 @@ pub struct World {
     pub app: SshServer,
     /// The company's identity provider.
     pub provider: Provider,
+    /// What Sluice is configured by, with `@NAME@` where the world decides.
+    pub configuration: &'static str,
     /// The product; absent until [`World::guard`].
     pub sluice: Option<Sluice>,
 }
@@ -61,7 +63,7 @@ impl World {
         stage.progress("application server: OpenSSH's sshd at app.internal (10.78.0.2:22), behind another");
         let app = SshServer::start(&room, &people)?;
         provider.wait_ready()?;
-        Ok(World { room, people, postgres, app, provider, sluice: None })
+        Ok(World { room, people, postgres, app, provider, configuration: sluice::CONFIG, sluice: None })
     }
 
     /// Starts Sluice on the cgroup `guarded` and waits until it says that it guards.

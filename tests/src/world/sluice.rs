@@ -18,7 +18,7 @@ use crate::enclosure::Room;
 use crate::{Context, Failure, Result};
 
 /// The configuration, with `@NAME@` where the world decides.
-const CONFIG: &str = include_str!("../../fixtures/sluice.toml");
+pub(super) const CONFIG: &str = include_str!("../../fixtures/sluice.toml");
 /// The policy of the tour: the shop, and the application server.
 const POLICY: [(&str, &str); 2] = [
     ("tour.cedar", include_str!("../../fixtures/policy/tour.cedar")),
@@ -236,7 +236,7 @@ fn configuration(world: &World, etc: &Path, state: &Path, log: &Path) -> Result<
         ("@ETC@", etc.to_string_lossy().into_owned()),
         ("@HOST_KEY@", world.app.host_key()?),
     ];
-    Ok(values.iter().fold(CONFIG.to_owned(), |text, (name, value)| text.replace(name, value)))
+    Ok(values.iter().fold(world.configuration.to_owned(), |text, (name, value)| text.replace(name, value)))
 }
 
 /// Pids of everything in a cgroup and below it.

@@ -1,18 +1,26 @@
 //! The keys of a target that speaks PostgreSQL.
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 use crate::names::{canonical, dotted, foreign_character, suspicious};
 use crate::parse::once;
 use crate::reader::{At, Section, Sink};
-use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, TlsMode, Upstream};
+use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, Upstream};
 
 /// Keys of `[[target]]` that this protocol alone has.
-pub(super) const KEYS: [&str; 5] = ["databases", "client", "classes", "masks", "functions"];
+pub(super) const KEYS: [&str; 4] = ["databases", "classes", "masks", "functions"];
 /// Likewise, of `[target.upstream]`.
 pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
+/// Likewise, of `[target.client]`.
+pub(super) const CLIENT_KEYS: [&str; 3] = ["tls", "certificate_file", "key_file"];
 
 /// Reads them; `None` after saying why not.
-pub(super) fn read(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<PostgresTarget> {
+pub(super) fn read(
+    section: &mut Section<'_, '_>,
+    ingress: bool,
+    sink: &mut Sink<'_>,
+) -> Option<(PostgresTarget, IpAddr)> {
     let databases = section.get::<Vec<At<String>>>("databases", sink);
     if databases.as_ref().is_some_and(Vec::is_empty) {
         sink.say_hint(
@@ -21,26 +29,22 @@ pub(super) fn read(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option
             "leave it out to allow any that policy permits",
         );
     }
-    let upstream = upstream(section, sink);
+    let upstream = upstream(section, ingress, sink);
     section.foreign(&super::ssh::KEYS, "an ssh target, and this one is postgres", sink);
-    let client = client(section, sink);
+    let client = client(section, ingress, sink);
     let (classes, known) = classes(section, sink);
     let masks = masks(section, &known, sink);
     let vouched = vouched(section, sink);
-    Some(PostgresTarget {
-        databases: databases.map(|listed| once(listed, "target.databases", sink)),
-        upstream: upstream?,
-        client,
-        classes,
-        masks,
-        vouched,
-    })
+    let (upstream, address) = upstream?;
+    let databases = databases.map(|listed| once(listed, "target.databases", sink));
+    Some((PostgresTarget { databases, upstream, client, classes, masks, vouched }, address))
 }
 
-fn upstream(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Upstream> {
+fn upstream(target: &mut Section<'_, '_>, ingress: bool, sink: &mut Sink<'_>) -> Option<(Upstream, IpAddr)> {
     let mut section = target.section("upstream", sink);
     section.foreign(&super::ssh::UPSTREAM_KEYS, "an ssh target, and this one is postgres", sink);
     let user = section.required("user", sink);
+    let address = super::address(&mut section, ingress, sink);
     let ca_file = section.get::<At<_>>("ca_file", sink);
     let tls = section.or("tls", TlsMode::VerifyFull, sink);
     if let (Some(ca_file), TlsMode::Require | TlsMode::Disable) = (&ca_file, tls) {
@@ -52,14 +56,32 @@ fn upstream(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Upstrea
     }
     let password_file = section.get("password_file", sink);
     section.finish(sink);
-    Some(Upstream { user: user?, password_file, tls, ca_file: ca_file.map(|file| file.value) })
+    Some((Upstream { user: user?, password_file, tls, ca_file: ca_file.map(|file| file.value) }, address))
 }
 
-fn client(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> ClientLeg {
+fn client(target: &mut Section<'_, '_>, ingress: bool, sink: &mut Sink<'_>) -> ClientLeg {
     let mut section = target.section("client", sink);
     let tls = section.or("tls", ClientTls::Prefer, sink);
+    section.foreign(&super::ssh::CLIENT_KEYS, "an ssh target, and this one is postgres", sink);
+    let certificate = section.get::<At<PathBuf>>("certificate_file", sink);
+    let key = section.get::<At<PathBuf>>("key_file", sink);
     section.finish(sink);
-    ClientLeg { tls }
+    for (name, file) in [("certificate_file", &certificate), ("key_file", &key)] {
+        if let Some(file) = file {
+            super::ingress_only(&file.span, name, ingress, sink);
+        }
+    }
+    let own = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            Some(ServerCertificate { certificate_file: certificate.value, key_file: key.value })
+        }
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => {
+            sink.say(&one.span, "`target.client`: certificate_file and key_file go together");
+            None
+        }
+    };
+    ClientLeg { tls, own }
 }
 
 /// Column → class, and every class that is named, also in lines that are wrong.

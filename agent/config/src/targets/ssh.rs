@@ -1,4 +1,5 @@
 //! The keys of a target that speaks SSH.
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -16,28 +17,45 @@ pub(super) const KEYS: [&str; 1] = ["truth"];
 /// Keys of `[target.upstream]` that this protocol alone has.
 pub(super) const UPSTREAM_KEYS: [&str; 5] = ["users", "certificate", "key_file", "host_keys", "host_ca"];
 
+/// Likewise, of `[target.client]`.
+pub(super) const CLIENT_KEYS: [&str; 1] = ["host_key_files"];
+
 /// Reads them; `None` after saying why not.
-pub(super) fn read(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<SshTarget> {
+pub(super) fn read(
+    target: &mut Section<'_, '_>,
+    ingress: bool,
+    sink: &mut Sink<'_>,
+) -> Option<(SshTarget, IpAddr)> {
     let whose = "a postgres target, and this one is ssh";
     target.foreign(&super::postgres::KEYS, whose, sink);
+    let mut client = target.section("client", sink);
+    client.foreign(&super::postgres::CLIENT_KEYS, whose, sink);
+    let host_key_files = client.or::<Vec<At<PathBuf>>>("host_key_files", Vec::new(), sink);
+    if let Some(first) = host_key_files.first() {
+        super::ingress_only(&first.span, "host_key_files", ingress, sink);
+    }
+    client.finish(sink);
     let truth = target.or::<Truth>("truth", Truth::Record, sink);
     let mut section = target.section("upstream", sink);
     section.foreign(&super::postgres::UPSTREAM_KEYS, whose, sink);
     let user = section.required::<At<Account>>("user", sink);
     let users = section.or::<Vec<At<Account>>>("users", Vec::new(), sink);
+    let address = super::address(&mut section, ingress, sink);
     let proof = proof(&mut section, sink);
     let host_keys = section.or::<Vec<At<Key>>>("host_keys", Vec::new(), sink);
     let host_ca = section.or::<Vec<At<Key>>>("host_ca", Vec::new(), sink);
     section.finish(sink);
     let keys = |keys: Vec<Key>| keys.into_iter().map(|key| key.0).collect();
-    Some(SshTarget {
+    let read = SshTarget {
         user: user?.value.0,
         users: once(users, "target.upstream.users", sink).into_iter().map(|account| account.0).collect(),
         proof: proof?,
         host_keys: keys(once(host_keys, "target.upstream.host_keys", sink)),
         host_ca: keys(once(host_ca, "target.upstream.host_ca", sink)),
+        host_key_files: once(host_key_files, "target.client.host_key_files", sink),
         truth,
-    })
+    };
+    Some((read, address))
 }
 
 /// Exactly one of the three ways.

@@ -13,7 +13,7 @@ use crate::sys::{self, Attach};
 
 /// Every program and its hook. The order is that of a first start: what keeps others away comes before what leads to
 /// the proxy, and the backstop last, when everybody is led already.
-const PROGRAMS: [(&str, Attach); 11] = [
+const PROGRAMS: [(&str, Attach); 12] = [
     ("sluice_bind4", Attach::Bind4),
     ("sluice_bind6", Attach::Bind6),
     ("sluice_sockops", Attach::SockOps),
@@ -24,6 +24,7 @@ const PROGRAMS: [(&str, Attach); 11] = [
     ("sluice_connect6", Attach::Connect6),
     ("sluice_sendmsg4", Attach::Sendmsg4),
     ("sluice_sendmsg6", Attach::Sendmsg6),
+    ("sluice_ingress", Attach::Ingress),
     ("sluice_egress", Attach::Egress),
 ];
 

@@ -4,7 +4,7 @@
 //! nobody uses; it is led to a listener of the loader's own, so that a probe never meets the proxy.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use sluice_abi::{CANARY, CANARY_ADDR, Origin};
+use sluice_abi::{CANARY, CANARY_ADDR, CANARY_SERVICE, Origin, Protection, seat};
 
 use super::{Guard, maps, records};
 use crate::sys;
@@ -23,6 +23,11 @@ const GOAL: Ipv4Addr = Ipv4Addr::new(127, 83, 76, 1);
 const GOAL_PORT: u16 = 9;
 /// Where it tries to sit on the proxy's port.
 const SEAT: Ipv4Addr = Ipv4Addr::new(127, 83, 76, 2);
+/// Where its own service sits, at the first of these ports that the configuration does not guard.
+const SERVICE_PORTS: [u16; 3] = [9, 13, 19];
+/// What the service says to whoever reaches it, and what the loader's listener says in its place.
+const REACHED: &[u8; 1] = b"S";
+const LED_AWAY: &[u8; 1] = b"L";
 /// Longer than any of its roads takes.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -56,9 +61,13 @@ pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
     let place = maps::single(IpAddr::V4(GOAL), GOAL_PORT);
     // absent where `send` did not come that far
     let _ = guard.forget(place, false);
+    if let Some(port) = service_port(guard) {
+        let _ = guard.forget_port(port);
+    }
     remove(&cgroup);
     let mut layers = judge(&report);
     guard.look_at_devices();
+    layers.push(lookup(&report, guard.no_lookup()));
     layers.push(device(&report, guard.devices.count(), guard.devices.fault.as_deref()));
     let lsm = "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins";
     layers.push(guard.lineage.probe());
@@ -81,6 +90,54 @@ fn device(report: &Report, count: usize, fault: Option<&str>) -> Layer {
     Layer { name: "device", state, proof }
 }
 
+/// A port of the canary's own.
+fn service_port(guard: &Guard) -> Option<u16> {
+    SERVICE_PORTS.into_iter().find(|port| !guard.ports.iter().any(|(guarded, _)| guarded == port))
+}
+
+/// Whether a service's port leads to the proxy's place, also by its own address.
+fn lookup(report: &Report, fault: Option<&str>) -> Layer {
+    let said = report.said.get("service").map_or("the canary said nothing of it", String::as_str);
+    let (state, proof) = match (said, fault) {
+        (_, Some(fault)) => ("absent", format!("no port of this host can be guarded: {fault}")),
+        ("led away", None) => (
+            "enforced",
+            "a canary's connect to the port of a listening service met the loader's own listener".to_owned(),
+        ),
+        (said, None) => ("absent", format!("service: expected `led away`, but saw `{said}`")),
+    };
+    Layer { name: "lookup", state, proof }
+}
+
+/// The canary's own service and the listener in its place.
+struct Service {
+    port: u16,
+    sockets: [(TcpListener, &'static [u8; 1]); 2],
+}
+
+impl Service {
+    fn start(guard: &mut Guard) -> io::Result<Option<Self>> {
+        let Some(port) = service_port(guard).filter(|_| guard.no_lookup().is_none()) else { return Ok(None) };
+        let service = TcpListener::bind((Ipv4Addr::from(CANARY_SERVICE), port))?;
+        let instead = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        for socket in [&service, &instead] {
+            socket.set_nonblocking(true)?;
+        }
+        guard.take_seat(seat::CANARY, instead.as_fd()).map_err(io::Error::other)?;
+        guard.set_port(port, Protection { target: u32::MAX, flags: CANARY }).map_err(io::Error::other)?;
+        Ok(Some(Self { port, sockets: [(service, REACHED), (instead, LED_AWAY)] }))
+    }
+
+    fn answer(&self) {
+        for (socket, word) in &self.sockets {
+            while let Ok((mut met, _)) = socket.accept() {
+                // the canary says what came of it
+                let _ = met.write_all(*word);
+            }
+        }
+    }
+}
+
 fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()> {
     fs::create_dir_all(cgroup)?;
     guard.ignore(fs::metadata(cgroup)?.ino());
@@ -88,10 +145,12 @@ fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()>
     listener.set_nonblocking(true)?;
     let place = maps::single(IpAddr::V4(GOAL), GOAL_PORT);
     guard.add(place, CANARY).map_err(io::Error::other)?;
+    let service = Service::start(guard)?;
     let mut child = Command::new("/proc/self/exe")
         .arg("canary")
         .arg(cgroup)
         .arg(guard.port.to_string())
+        .arg(service.as_ref().map_or(0, |service| service.port).to_string())
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -99,6 +158,9 @@ fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()>
     report.pid = child.id();
     let began = Instant::now();
     let ended = loop {
+        if let Some(service) = &service {
+            service.answer();
+        }
         match listener.accept() {
             Ok((met, _)) => report.origins.extend(sluice_abi::user::origin(met.as_fd())),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -184,8 +246,8 @@ fn judge(report: &Report) -> Vec<Layer> {
     ]
 }
 
-/// The canary itself: `sluice-loader canary CGROUP PORT`. Says what became of it, road by road.
-pub(crate) fn child(cgroup: &Path, port: u16) -> io::Result<()> {
+/// The canary itself: `sluice-loader canary CGROUP PORT SERVICE`. Says what became of it, road by road.
+pub(crate) fn child(cgroup: &Path, port: u16, service: u16) -> io::Result<()> {
     fs::write(cgroup.join("cgroup.procs"), "0")?;
     let goal = SocketAddr::from((GOAL, GOAL_PORT));
     let led = |stream: &io::Result<TcpStream>| match stream {
@@ -207,6 +269,9 @@ pub(crate) fn child(cgroup: &Path, port: u16) -> io::Result<()> {
     println!("raw={}", refused(raw()));
     let datagram = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.send_to(b"canary", goal));
     println!("datagram={}", refused(datagram.map(drop)));
+    if service != 0 {
+        println!("service={}", reach(service).unwrap_or_else(|error| error.to_string()));
+    }
     // the device's answer to whoever sent what it dropped
     println!(
         "frame={}",
@@ -217,6 +282,20 @@ pub(crate) fn child(cgroup: &Path, port: u16) -> io::Result<()> {
         }
     );
     Ok(())
+}
+
+/// Who answers at the port of the canary's service.
+fn reach(port: u16) -> io::Result<String> {
+    let at = SocketAddr::from((CANARY_SERVICE, port));
+    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut word = [0; 1];
+    stream.read_exact(&mut word)?;
+    Ok(match &word {
+        LED_AWAY => "led away".to_owned(),
+        REACHED => "the service answered".to_owned(),
+        _ => "somebody else answered".to_owned(),
+    })
 }
 
 /// A TCP segment without a TCP socket.

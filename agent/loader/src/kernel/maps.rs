@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 16] = [
+pub(super) const NAMES: [&str; 19] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -22,6 +22,9 @@ pub(super) const NAMES: [&str; 16] = [
     "GOT",
     "FLOWS",
     "TAGS",
+    "PORTS",
+    "OWN",
+    "LISTENERS",
     "GUARDED",
     "HOME",
     "EVENTS",

@@ -8,12 +8,13 @@ mod attach;
 mod btf;
 mod canary;
 mod device;
+mod lookup;
 mod maps;
 mod records;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -23,9 +24,9 @@ use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
 use crate::lineage::Lineage;
-use crate::sys;
 
 pub(crate) use canary::{Layer, child as canary_child};
+pub(crate) use lookup::Port;
 pub(crate) use records::Event;
 
 /// Why the guard does not stand.
@@ -53,6 +54,9 @@ pub(crate) enum GuardError {
         "{pins} guards another cgroup than {cgroup}: run `sluice-loader disarm` with the old configuration first"
     )]
     Elsewhere { pins: PathBuf, cgroup: PathBuf },
+    /// The same of a network namespace.
+    #[error("{pins} guards the ports of another network namespace: run `sluice-loader disarm` there first")]
+    Namespace { pins: PathBuf },
 }
 
 pub(crate) fn at(act: &'static str, path: &Path) -> impl Fn(io::Error) -> GuardError {
@@ -78,9 +82,12 @@ pub(crate) struct Guard {
     cgroup: PathBuf,
     links: Vec<OwnedFd>,
     devices: device::Devices,
+    lookup: lookup::Lookup,
     lineage: Lineage,
     ring: aya::maps::RingBuf<aya::maps::MapData>,
     places: BTreeSet<Place>,
+    /// Guarded ports of this host.
+    ports: BTreeSet<Port>,
     port: u16,
     /// Cgroups of canaries.
     canaries: Vec<u64>,
@@ -95,13 +102,17 @@ impl Guard {
         fs::set_permissions(pins, fs::Permissions::from_mode(0o700)).map_err(at("closing", pins))?;
         let bytes = fs::read(object).map_err(at("reading the kernel programs", object))?;
         let offsets = btf::offsets(Path::new(btf::VMLINUX));
-        // a kernel before 5.15 has no cookie of the network namespace in the connect hook: tried, not concluded
+        // what a kernel tells of network namespaces is tried, not concluded
         let whole = u32::from(is_root(cgroup));
-        let mut ebpf = open(object, &bytes, &offsets, &maps, (1, whole))?;
+        let mut ebpf = open(object, &bytes, &offsets, &maps, (Cookies::Everywhere, whole))?;
         if attach::load(&mut ebpf).is_err() {
-            ebpf = open(object, &bytes, &offsets, &maps, (0, whole))?;
-            attach::load(&mut ebpf)?;
+            ebpf = open(object, &bytes, &offsets, &maps, (Cookies::OfSockets, whole))?;
+            if attach::load(&mut ebpf).is_err() {
+                ebpf = open(object, &bytes, &offsets, &maps, (Cookies::Nowhere, whole))?;
+                attach::load(&mut ebpf)?;
+            }
         }
+        let lookup = lookup::Lookup::new(pins, lookup::load(&mut ebpf));
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
         let lineage = Lineage::start(&mut ebpf, pins, &maps, whole == 1)
             .map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
@@ -113,19 +124,23 @@ impl Guard {
             cgroup: cgroup.to_owned(),
             links: Vec::new(),
             devices,
+            lookup,
             lineage,
             ring,
             places: BTreeSet::new(),
+            ports: BTreeSet::new(),
             port: 0,
             canaries: Vec::new(),
         };
         guard.places = guard.known_places()?;
+        guard.ports = guard.known_ports()?;
         Ok(guard)
     }
 
     /// Puts the programs in force: into the pinned links, or into new ones at the cgroup.
     pub(crate) fn attach(&mut self) -> Result<(), GuardError> {
         self.links = attach::attach(&self.ebpf, &self.cgroup, &self.pins)?;
+        self.lookup.attach(&self.ebpf, &self.pins)?;
         self.devices.attach(&mut self.ebpf, &self.cgroup)
     }
 
@@ -147,24 +162,17 @@ impl Guard {
         self.set_array("BINDER", records::proxy(&binder))
     }
 
-    /// Where connects are taken to, in this process's network namespace. What its cookie is a kernel before 5.14 tells to
-    /// programs alone: there nobody is taken anywhere before [`Guard::listened`].
+    /// Where connects are taken to. In which network namespace that is the bind program tells, at the latest once the
+    /// listeners are bound: to be said again then. Before, nobody is taken anywhere.
     pub(crate) fn listen_at(&mut self, port: u16) -> Result<(), GuardError> {
-        let socket =
-            std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| maps::fault("LISTENER", &e))?;
         self.port = port;
-        self.lead(sys::netns_cookie(socket.as_fd()).unwrap_or(0))
+        let netns = self.array::<8>("HOME").map_or(0, u64::from_ne_bytes);
+        self.lead(netns)
     }
 
     /// Whether these maps are those that a loader before this one has bound its listeners under.
     pub(crate) fn goes_on(&self) -> bool {
         self.array::<8>("HOME").is_some_and(|home| u64::from_ne_bytes(home) != 0)
-    }
-
-    /// The listeners are bound, and the bind program has seen in which network namespace.
-    pub(crate) fn listened(&mut self) -> Result<(), GuardError> {
-        let seen = self.array::<8>("HOME").map_or(0, u64::from_ne_bytes);
-        self.lead(seen)
     }
 
     fn lead(&mut self, netns: u64) -> Result<(), GuardError> {
@@ -249,6 +257,17 @@ impl Guard {
     }
 }
 
+/// Where a kernel tells programs the cookie of a network namespace.
+#[derive(Clone, Copy)]
+enum Cookies {
+    /// Linux 6.15 and later: for packets too.
+    Everywhere,
+    /// 5.15 and later: in the hooks of sockets.
+    OfSockets,
+    /// Before.
+    Nowhere,
+}
+
 /// Whether a loader has made this directory: its links or maps are in it, and it is on a bpffs.
 pub(crate) fn is_pins(pins: &Path) -> bool {
     let bpffs =
@@ -266,11 +285,17 @@ fn open(
     bytes: &[u8],
     offsets: &btf::Offsets,
     pins: &Path,
-    (netns_cookie, whole_host): (u32, u32),
+    (cookies, whole_host): (Cookies, u32),
 ) -> Result<Ebpf, GuardError> {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DEBUG).allow_unsupported_maps();
+    let (netns_cookie, packet_netns): (u32, u32) = match cookies {
+        Cookies::Everywhere => (1, 1),
+        Cookies::OfSockets => (1, 0),
+        Cookies::Nowhere => (0, 0),
+    };
     loader.override_global("HAS_NETNS_COOKIE", &netns_cookie, true);
+    loader.override_global("HAS_PACKET_NETNS", &packet_netns, true);
     loader.override_global("WHOLE_HOST", &whole_host, true);
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);

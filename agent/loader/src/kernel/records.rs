@@ -14,6 +14,8 @@ pub(crate) struct Event {
     pub(crate) address: IpAddr,
     /// Host byte order.
     pub(crate) port: u16,
+    /// The other end, where no process of this host is behind it.
+    pub(crate) source: Option<std::net::SocketAddr>,
     /// Process id, 0 where unknown.
     pub(crate) tgid: u32,
     /// Real uid, `u32::MAX` where unknown.
@@ -78,6 +80,7 @@ impl Event {
         Some(Self {
             address: ip(address),
             port: u16::from_ne_bytes(port),
+            source: None,
             tgid: u32_at(bytes, at(offset_of!(Origin, tgid))),
             uid: u32_at(bytes, at(offset_of!(Origin, uid))),
             sid: u32_at(bytes, at(offset_of!(Origin, sid))),
@@ -93,6 +96,11 @@ impl Event {
         })
     }
 
+    /// It happened at a guarded port of this host.
+    pub(crate) fn is_of_port(&self) -> bool {
+        self.road == 20
+    }
+
     /// As `handover.proto` names it.
     pub(crate) fn road_name(&self) -> &'static str {
         match self.road {
@@ -102,6 +110,8 @@ impl Event {
             4 => "packet",
             5 => "datagram",
             6 => "device",
+            20 => "port",
+            21 => "established",
             _ => "unknown",
         }
     }
@@ -112,6 +122,7 @@ impl Event {
             1 => "redirected",
             2 => "denied",
             3 => "dropped",
+            4 => "ended",
             _ => "unknown",
         }
     }

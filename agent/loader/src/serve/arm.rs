@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::sys::signalfd::SignalFd;
-use sluice_config::{Config, MetricsListen};
+use sluice_config::{Config, MetricsListen, Target};
 
-use super::places::places;
+use super::places::{guarded_ports, places};
 use super::{Loader, fault, talk};
 use crate::grounds;
 use crate::kernel::Guard;
@@ -41,6 +41,7 @@ impl Loader {
         if !before.is_empty() {
             guard.protect(&before).map_err(fault("the guard"))?;
         }
+        guard.guard_ports(&guarded_ports(&config)).map_err(fault("the guard"))?;
         guard.register_binder().map_err(fault("the guard"))?;
         guard.attach().map_err(fault("the guard does not stand"))?;
         let port = port(&config)?;
@@ -52,7 +53,8 @@ impl Loader {
             kept.forget();
         }
         let listeners = listen(port, kept)?;
-        guard.listened().map_err(fault("the guard"))?;
+        guard.listen_at(port).map_err(fault("the guard"))?;
+        guard.seat(&listeners).map_err(fault("the guard"))?;
         let admin = admin(&config)?;
         let metrics = metrics(&config)
             .inspect_err(|error| tracing::error!("metrics.listen: {error}; nobody is answered there"))
@@ -106,15 +108,19 @@ impl Loader {
         let missing: Vec<String> = layers
             .iter()
             .filter(|layer| layer.state != "enforced")
-            .filter(|layer| self.config.guard.require.iter().any(|required| required.name() == layer.name))
+            .filter(|layer| {
+                let required = &self.config.guard.require;
+                required.iter().any(|required| required.name() == layer.name)
+                    || (layer.name == "lookup" && self.config.targets.iter().any(Target::is_ingress))
+            })
             .map(|layer| format!("{} ({})", layer.name, layer.proof))
             .collect();
         if missing.is_empty() {
             return Ok(());
         }
         Err(format!(
-            "guard.require demands layers that are not enforced here: {}. This host is not served; what the other \
-             layers hold stays closed. Take them out of guard.require, or make them available",
+            "guard.require, or a target with mode = \"ingress\", demands layers that are not enforced here: {}. This host is not \
+             served; what the other layers hold stays closed. Do without them, or make them available",
             missing.join("; ")
         ))
     }

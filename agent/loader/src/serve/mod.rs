@@ -26,7 +26,7 @@ use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
 use crate::watch::Watch;
 
-use places::{destinations, places, target_of};
+use places::{destinations, guarded_ports, places, target_of};
 
 /// The proxy may finish its sessions for so long after a stop.
 const FINISH: Duration = Duration::from_secs(10);
@@ -253,6 +253,9 @@ impl Loader {
         let places = places(&self.config, &self.known);
         if let Err(error) = self.guard.protect(&places) {
             tracing::error!(%error, "the table of protected places could not be changed");
+        }
+        if let Err(error) = self.guard.guard_ports(&guarded_ports(&self.config)) {
+            tracing::error!(%error, "the table of guarded ports could not be changed");
         }
         let list = destinations(&self.config, &self.known);
         self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());

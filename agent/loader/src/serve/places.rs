@@ -1,10 +1,12 @@
 //! What is protected, out of the configuration and the names that were resolved.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use sluice_api::handover::Destination;
 use sluice_config::{Config, Host};
 
-use crate::kernel::Place;
+use crate::kernel::{Place, Port};
 use crate::names::Known;
 
 /// What is protected: every host of every target, at its ports.
@@ -27,11 +29,30 @@ pub(super) fn destinations(config: &Config, known: &Known) -> Vec<Destination> {
             name: name.to_owned(),
         });
     });
+    for target in config.targets.iter().filter(|target| target.is_ingress()) {
+        list.extend(target.ports.iter().map(|port| Destination {
+            target: target.name.clone(),
+            network: String::new(),
+            port: u32::from(*port),
+            name: "this host".to_owned(),
+        }));
+    }
     list
 }
 
+/// Ports of this host that are guarded (ingress), each with the index of its target.
+pub(super) fn guarded_ports(config: &Config) -> BTreeSet<Port> {
+    let targets = config.targets.iter().enumerate().filter(|(_, target)| target.is_ingress());
+    targets
+        .flat_map(|(index, target)| {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            target.ports.iter().map(move |port| (*port, index))
+        })
+        .collect()
+}
+
 fn each(config: &Config, known: &Known, mut take: impl FnMut(usize, IpNet, u16, &str)) {
-    for (index, target) in config.targets.iter().enumerate() {
+    for (index, target) in config.targets.iter().enumerate().filter(|(_, target)| !target.is_ingress()) {
         for port in &target.ports {
             for host in &target.hosts {
                 match host {
@@ -45,6 +66,11 @@ fn each(config: &Config, known: &Known, mut take: impl FnMut(usize, IpNet, u16, 
 
 pub(super) fn target_of(config: &Config, known: &Known, event: &crate::kernel::Event) -> String {
     let mut found = "";
+    if event.is_of_port() {
+        let at = guarded_ports(config).into_iter().find(|(port, _)| *port == event.port);
+        let target = at.and_then(|(_, index)| config.targets.get(usize::try_from(index).ok()?));
+        return target.map(|target| target.name.clone()).unwrap_or_default();
+    }
     each(config, known, |index, network, port, _| {
         if network.contains(&event.address) && port == event.port {
             found = config.targets.get(index).map_or("", |target| target.name.as_str());

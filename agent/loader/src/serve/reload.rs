@@ -1,7 +1,7 @@
 //! A configuration that has changed: in force here once the proxy has accepted it too.
 
 use sluice_api::handover::{self, Credentials, from_loader};
-use sluice_config::Config;
+use sluice_config::{Config, Target};
 
 use super::Loader;
 use crate::grounds;
@@ -39,6 +39,16 @@ impl Loader {
                     tracing::error!(
                         "{}: [agent], [metrics], guard.cgroup, guard.pins and guard.port take effect by a restart of \
                          sluice-loader alone; nothing of the new configuration is in force",
+                        self.path.display()
+                    );
+                    return;
+                }
+                if let Some(reason) = self.guard.no_lookup()
+                    && config.targets.iter().any(Target::is_ingress)
+                {
+                    tracing::error!(
+                        "{}: a target has mode = \"ingress\", which this host can't hold ({reason}); nothing of the new \
+                         configuration is in force",
                         self.path.display()
                     );
                     return;

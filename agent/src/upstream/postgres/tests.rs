@@ -25,13 +25,14 @@ fn target(tls: TlsMode, ca_file: Option<PathBuf>, hosts: &[&str]) -> Target {
         Err(_) => Host::Name((*text).to_owned()),
     };
     Target {
+        mode: sluice_config::Mode::Egress,
         name: "shop".to_owned(),
         hosts: hosts.iter().map(host).collect(),
         ports: vec![5432],
         service: Service::Postgres(PostgresTarget {
             databases: None,
             upstream: Upstream { user: "app".to_owned(), password_file: Some("x".into()), tls, ca_file },
-            client: ClientLeg { tls: ClientTls::Prefer },
+            client: ClientLeg { tls: ClientTls::Prefer, own: None },
             classes: Default::default(),
             masks: Default::default(),
             vouched: Vec::new(),

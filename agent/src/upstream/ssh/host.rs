@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey, PublicKeyOrCertificate};
 use sluice_config::{Host, Target};
 
 use super::SshError;
@@ -26,6 +26,7 @@ impl Expected {
         target: &Target,
         address: SocketAddr,
         known: Arc<KnownHosts>,
+        own: &[PrivateKey],
     ) -> Result<Self, SshError> {
         let ssh = target.ssh().ok_or(SshError::Unconfigured)?;
         let read = |lines: &[String]| {
@@ -39,11 +40,14 @@ impl Expected {
                 principals.push(name.clone());
             }
         }
+        let mut keys = read(&ssh.host_keys)?;
+        // a service of this host whose keys Sluice shows in its place: no other is it
+        keys.extend(own.iter().map(|key| key.public_key().clone()));
         Ok(Self {
             name: target.name.clone(),
             address,
             principals,
-            keys: read(&ssh.host_keys)?,
+            keys,
             authorities: read(&ssh.host_ca)?,
             known,
         })

@@ -24,7 +24,7 @@ pub use follow::{Ends, Follow};
 pub use leg::{Incoming, IncomingKind, Leg};
 
 use self::host::Expected;
-use super::{CONNECT_PATIENCE, SESSION_PATIENCE, Secret, Upstreams};
+use super::{CONNECT_PATIENCE, SESSION_PATIENCE, Secret, Secrets, Upstreams};
 use crate::gate::ConnectPermit;
 use crate::ssh::{Flows, KnownHosts, SshAuthority, WINDOW_REMOTE};
 
@@ -95,8 +95,10 @@ impl Upstreams {
                 Proof::Password(self.secrets.target_password(&target.name).ok_or(SshError::NoSecret)?)
             }
         };
-        let place = Place { target, address: permit.address(), account: permit.account() };
-        open(place, proof, Arc::clone(known), Some(&who.follow)).await
+        let own = host_keys(target, &self.secrets)?;
+        let expected = Expected::new(target, permit.address(), Arc::clone(known), &own)?;
+        let place = Place { address: permit.address(), account: permit.account() };
+        open(place, proof, expected, Some(&who.follow)).await
     }
 }
 
@@ -104,6 +106,20 @@ enum Proof {
     Certificate(Arc<PrivateKey>, Box<russh::keys::Certificate>),
     Key(Arc<PrivateKey>),
     Password(Arc<Secret>),
+}
+
+/// The private host keys of a service of this host (`target.client.host_key_files`); none: it has none configured.
+///
+/// # Errors
+/// [`SshError`] where one of them is not there or is no key: clients would see another key than before.
+pub fn host_keys(target: &Target, secrets: &Secrets) -> Result<Vec<PrivateKey>, SshError> {
+    let count = target.ssh().map_or(0, |ssh| ssh.host_key_files.len());
+    let read = |index| {
+        let secret =
+            secrets.get(&format!("target/{}/hostkey/{index}", target.name)).ok_or(SshError::NoSecret)?;
+        private_key(&secret).map(Arc::unwrap_or_clone)
+    };
+    (0..count).map(read).collect()
 }
 
 fn private_key(secret: &Secret) -> Result<Arc<PrivateKey>, SshError> {
@@ -117,18 +133,16 @@ fn private_key(secret: &Secret) -> Result<Arc<PrivateKey>, SshError> {
 
 /// Where to, and as whom.
 struct Place<'a> {
-    target: &'a Target,
     address: SocketAddr,
     account: &'a str,
 }
 
 async fn open(
-    Place { target, address, account }: Place<'_>,
+    Place { address, account }: Place<'_>,
     proof: Proof,
-    known: Arc<KnownHosts>,
+    expected: Expected,
     follow: Option<&Follow<'_>>,
 ) -> Result<Opened, SshError> {
-    let expected = Expected::new(target, address, known)?;
     let config = Arc::new(config(&expected));
     let connect = TcpStream::connect(address);
     let socket = timeout(CONNECT_PATIENCE, connect).await.map_err(|_| SshError::Late)?;

@@ -109,10 +109,12 @@ fn line(key: &PrivateKey) -> String {
 fn target(host_keys: &[&PrivateKey], host_ca: &[&PrivateKey]) -> Target {
     let lines = |keys: &[&PrivateKey]| keys.iter().map(|key| line(key)).collect();
     Target {
+        mode: sluice_config::Mode::Egress,
         name: "app".into(),
         hosts: vec![Host::Name("app.internal".into())],
         ports: vec![22],
         service: Service::Ssh(SshTarget {
+            host_key_files: Vec::new(),
             user: "deploy".into(),
             users: Vec::new(),
             proof: SshProof::Certificate,
@@ -149,14 +151,9 @@ fn certificate_for(
 
 /// The word for what came of it, and whether it was an alarm.
 async fn kind(target: &Target, place: &Place, proof: Proof, known: &Arc<KnownHosts>) -> (&'static str, bool) {
-    match open(
-        super::Place { target, address: place.address, account: "deploy" },
-        proof,
-        Arc::clone(known),
-        None,
-    )
-    .await
-    {
+    let expected = Expected::new(target, place.address, Arc::clone(known), &[]).unwrap();
+    let at = super::Place { address: place.address, account: "deploy" };
+    match open(at, proof, expected, None).await {
         Ok(_) => ("ok", false),
         Err(error) => {
             assert!(!error.detail().contains('\u{1b}') && !error.hint().is_empty());
@@ -311,7 +308,7 @@ async fn the_first_key_is_remembered_and_another_is_an_alarm() {
     for algorithm in [Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }, Algorithm::Ed25519] {
         let false_host = new_key(algorithm);
         let error = {
-            let expected = Expected::new(&app, place.address, Arc::clone(&known)).unwrap();
+            let expected = Expected::new(&app, place.address, Arc::clone(&known), &[]).unwrap();
             expected.check(&false_host.public_key().clone().into()).unwrap_err()
         };
         assert!(error.is_alarm());

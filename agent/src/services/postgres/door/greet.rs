@@ -10,7 +10,7 @@ use sluice_protocol::postgres::wire::startup::{self, CancelRequest, MAX_STARTUP,
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{ALPN_POSTGRESQL, AuthorityError, Socket, Stream, Wire};
+use crate::tls::{ALPN_POSTGRESQL, Socket, Stream, Wire};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -87,7 +87,7 @@ impl Client {
 /// Reads up to the startup message. `tls` gives the certificate for the client's leg.
 pub(super) async fn greet(
     mut socket: Socket,
-    tls: impl Fn() -> Result<Arc<ServerConfig>, AuthorityError>,
+    tls: impl Fn() -> Result<Arc<ServerConfig>, String>,
     required: ClientTls,
 ) -> Result<Greeted, String> {
     let accept = async |socket: Socket| {

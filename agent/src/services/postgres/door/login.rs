@@ -109,7 +109,7 @@ async fn confirmation(
             Err(_) => Err(late()),
         },
         () = client.gone() => {
-            tracing::info!(pid = caller.origin.tgid, "a client went before it was logged in");
+            tracing::info!(pid = caller.peer.pid(), "a client went before it was logged in");
             Ok(None)
         }
     }

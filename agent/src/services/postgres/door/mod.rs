@@ -12,6 +12,7 @@ mod say;
 
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use sluice_config::Target;
 use tokio::time::timeout;
 
@@ -30,11 +31,14 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
         tracing::warn!(target = target.name, "limits.unauthenticated is reached: a connection was closed");
         return;
     };
-    let pid = inbound.origin.tgid;
-    let Inbound { stream, origin, destination, lineage, via } = inbound;
+    let pid = inbound.peer.pid();
+    let Inbound { stream, peer, destination, lineage, via, .. } = inbound;
     let patience = house.settings.load().config.limits.startup_timeout;
     let Some(required) = target.postgres().map(|postgres| postgres.client.tls) else { return };
-    let tls = || house.authority.server_config(&names(&target), destination.ip());
+    let tls = || match own_certificate(&target, &house)? {
+        Some(own) => Ok(own),
+        None => house.authority.server_config(&names(&target), destination.ip()).map_err(|e| e.to_string()),
+    };
     let greeted = timeout(patience, greet::greet(stream, tls, required)).await;
     let (mut client, message) = match greeted {
         Ok(Ok(Greeted::Session(client, message))) => (client, message),
@@ -49,7 +53,7 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
             return;
         }
     };
-    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target), via };
+    let caller = Caller { peer, destination, lineage, target: Arc::clone(&target), via };
     let outcome = match options::check(&message, &target) {
         Ok(wanted) => match login::who(&mut client, &message, &caller, &house).await {
             Ok(Some(login)) => {
@@ -67,9 +71,22 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
     }
 }
 
+/// The server's own certificate (ingress); `None`: none is configured.
+fn own_certificate(target: &Target, house: &House) -> Result<Option<Arc<ServerConfig>>, String> {
+    if target.postgres().is_none_or(|postgres| postgres.client.own.is_none()) {
+        return Ok(None);
+    }
+    let secret = |what: &str| {
+        let secret = house.secrets.get(&format!("target/{}/{what}", target.name));
+        secret.ok_or_else(|| format!("target.client: the {what} of `{}` could not be read", target.name))
+    };
+    let (certificate, key) = (secret("certificate")?, secret("certificate_key")?);
+    crate::tls::of_server(certificate.expose(), key.expose()).map(Some)
+}
+
 /// Tells everybody that there is no session.
 async fn refuse(client: &mut greet::Client, fatal: &Fatal, caller: &Caller, house: &House) {
-    tracing::warn!(target = caller.target.name, pid = caller.origin.tgid, why = fatal.log(), "no session");
+    tracing::warn!(target = caller.target.name, pid = caller.peer.pid(), why = fatal.log(), "no session");
     let event = match &fatal.event {
         Some(event) => event.as_ref().clone(),
         None => audit::session_refused(&caller.target.name, None, &fatal.log(), &caller.lineage),

@@ -52,7 +52,7 @@ pub(super) async fn open(
     let facts = SessionFacts {
         session: recording.id().to_string(),
         target: Arc::clone(&caller.target),
-        address: caller.destination,
+        address: caller.dial(),
         database: wanted.database.clone(),
         context: caller.context(known.login.how, message.application_name()),
     };

@@ -25,7 +25,7 @@ use crate::audit;
 use crate::intake::Inbound;
 use crate::services::caller::Caller;
 use crate::ssh::{Flows, WINDOW_LOCAL};
-use crate::upstream::ssh::{CHANNEL_MESSAGES, IDENTIFICATION, limits};
+use crate::upstream::ssh::{CHANNEL_MESSAGES, IDENTIFICATION, host_keys, limits};
 
 /// OpenSSH's own default.
 const MAX_AUTH_TRIES: usize = 6;
@@ -38,18 +38,18 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
         tracing::warn!(target = target.name, "limits.unauthenticated is reached: a connection was closed");
         return;
     };
-    let pid = inbound.origin.tgid;
-    let Inbound { stream, origin, destination, lineage, via } = inbound;
+    let pid = inbound.peer.pid();
+    let Inbound { stream, peer, destination, lineage, via, .. } = inbound;
     let config = match config(&target, destination.ip(), &house) {
         Ok(config) => Arc::new(config),
         Err(error) => {
-            tracing::error!(target = target.name, %error, "no host certificate: a connection was closed");
+            tracing::error!(target = target.name, error, "no host key to show: a connection was closed");
             return;
         }
     };
     // to close it, whatever russh is doing
     let Ok(socket) = stream.descriptor() else { return };
-    let caller = Caller { origin, destination, lineage, target: Arc::clone(&target), via };
+    let caller = Caller { peer, destination, lineage, target: Arc::clone(&target), via };
     let progress = Progress::new(waiting);
     let door =
         Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
@@ -99,11 +99,14 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     }
 }
 
-fn config(
-    target: &Target,
-    asked: std::net::IpAddr,
-    house: &House,
-) -> Result<server::Config, crate::ssh::SshAuthorityError> {
+fn config(target: &Target, asked: std::net::IpAddr, house: &House) -> Result<server::Config, String> {
+    let own = host_keys(target, &house.secrets).map_err(|error| format!("{error}: {}", error.detail()))?;
+    let (keys, certificates) = if own.is_empty() {
+        let certificate = house.ssh_authority.host_certificate(target, asked).map_err(|e| e.to_string())?;
+        (vec![house.ssh_authority.host_key().clone()], vec![certificate])
+    } else {
+        (own, Vec::new())
+    };
     Ok(server::Config {
         server_id: SshId::Standard(IDENTIFICATION.into()),
         methods: MethodSet::from(
@@ -112,8 +115,8 @@ fn config(
         ),
         auth_rejection_time: REJECTION_TIME,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![house.ssh_authority.host_key().clone()],
-        certificates: vec![house.ssh_authority.host_certificate(target, asked)?],
+        keys,
+        certificates,
         limits: limits(),
         window_size: WINDOW_LOCAL,
         channel_buffer_size: CHANNEL_MESSAGES,
@@ -127,7 +130,7 @@ fn config(
 
 /// Tells everybody but the client that there is no session.
 fn refused(fatal: &Fatal, caller: &Caller, house: &House) {
-    tracing::warn!(target = caller.target.name, pid = caller.origin.tgid, why = fatal.log(), "no session");
+    tracing::warn!(target = caller.target.name, pid = caller.peer.pid(), why = fatal.log(), "no session");
     let event = match &fatal.event {
         Some(event) => event.as_ref().clone(),
         None => audit::session_refused(&caller.target.name, None, &fatal.log(), &caller.lineage),

@@ -29,7 +29,7 @@ pub(super) async fn open(
     let facts = SessionFacts {
         session: recording.id().to_string(),
         target: Arc::clone(&caller.target),
-        address: caller.destination,
+        address: caller.dial(),
         database: account,
         context: caller.context(known.login.how, ""),
     };

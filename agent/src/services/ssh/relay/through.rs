@@ -92,7 +92,8 @@ impl Link {
         let (caller, login) = (self.caller(), self.login());
         let inbound = Inbound {
             stream: Socket::from(far),
-            origin: caller.origin,
+            peer: caller.peer,
+            ingress: false,
             destination,
             lineage: caller.lineage.clone(),
             via: Some(Via {

@@ -1,0 +1,319 @@
+//! Ingress: this host runs sshd and PostgreSQL itself. They keep their ports and their configuration, and whoever comes, from
+//! another host or from this one, meets the proxy.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sluice_tests::command::{Said, hear, until, within};
+use sluice_tests::enclosure::{Room, in_room};
+use sluice_tests::scene::log_in;
+use sluice_tests::stage::Stage;
+use sluice_tests::world::network::{BASTION, NAMESPACE};
+use sluice_tests::world::{HOME, World};
+use sluice_tests::{Context as _, Result};
+
+const ROADS: &str = include_str!("../fixtures/scripts/ingress.py");
+const CONFIGURATION: &str = include_str!("../fixtures/ingress.toml");
+const BASTION_V6: &str = "fd77::1";
+
+/// The world's servers, moved onto the bastion itself: same files, same configuration, this network namespace.
+struct Host {
+    world: World,
+    stage: Stage,
+    servers: Vec<Child>,
+}
+
+impl Host {
+    fn open(room: Room) -> Result<Host> {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.postgres.stop()?;
+        world.app.stop()?;
+        world.configuration = CONFIGURATION;
+        let log = |name: &str| {
+            fs::File::options().create(true).append(true).open(Path::new(HOME).join(name).join("log"))
+        };
+        let sshd = log("app")?;
+        let mut servers = Vec::new();
+        servers.push(
+            within(&world.guarded(), "/usr/sbin/sshd")
+                .args(["-D", "-e", "-f", &format!("{HOME}/app/sshd_config")])
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .stdout(sshd.try_clone()?)
+                .stderr(sshd)
+                .spawn()?,
+        );
+        let postgres = log("postgres")?;
+        servers.push(
+            within(&world.guarded(), "setpriv")
+                .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
+                .args(["/usr/lib/postgresql/15/bin/postgres", "-D", &format!("{HOME}/postgres/data")])
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .stdin(Stdio::null())
+                .stdout(postgres.try_clone()?)
+                .stderr(postgres)
+                .spawn()?,
+        );
+        let host = Host { world, stage, servers };
+        until("both servers answer", Duration::from_secs(30), || {
+            Ok(host.roads("local")?.contains("loopback SSH-2.0-OpenSSH")
+                && host.world.postgres.psql("postgres", "select 1").is_ok())
+        })?;
+        Ok(host)
+    }
+
+    /// A program on the other side of the wire.
+    fn remote(&self, program: &str) -> Command {
+        let mut command = within(&self.world.outside(), "nsenter");
+        command.args([&format!("--net=/run/netns/{NAMESPACE}"), "--", program]);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", HOME);
+        command
+    }
+
+    fn roads(&self, from: &str) -> Result<String> {
+        let mut python = match from {
+            "local" => self.world.command_as_root("/usr/bin/python3"),
+            _ => self.remote("/usr/bin/python3"),
+        };
+        Ok(hear(python.args(["-c", ROADS, BASTION, BASTION_V6, from]))?.all())
+    }
+
+    fn psql(&self, command: &mut Command, host: &str) -> Result<Said> {
+        command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", format!("{HOME}/certificates/ca.pem"));
+        command.args(["-Atc", "select count(*) from customers"]).env("PGDATABASE", "shop");
+        hear(command.env("PGHOST", "db.internal").env("PGHOSTADDR", host))
+    }
+
+    fn layer(&self, name: &str) -> Result<serde_json::Value> {
+        let sluice = self.world.sluice.as_ref().context("no Sluice")?;
+        let said = sluice.tool(&self.world.room, &["status", "--json"])?;
+        let report: serde_json::Value = serde_json::from_str(&said.out)?;
+        let layers = report["layers"].as_array().cloned().unwrap_or_default();
+        Ok(layers.into_iter().find(|layer| layer["name"] == name).unwrap_or_default())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            drop(server.kill());
+            drop(server.wait());
+        }
+    }
+}
+
+fn answered_by<'a>(said: &'a str, software: &str) -> Vec<&'a str> {
+    said.lines().filter(|line| line.contains(software)).collect()
+}
+
+#[test]
+fn every_road_to_a_service_of_this_host_ends_at_the_proxy() {
+    in_room("every_road_to_a_service_of_this_host_ends_at_the_proxy", |room| {
+        let mut host = Host::open(room)?;
+        for (from, roads) in [("local", 17), ("remote", 10)] {
+            let said = host.roads(from)?;
+            let open = answered_by(&said, "OpenSSH").len();
+            assert_eq!(
+                open, roads,
+                "without a guard every road leads to sshd, or the test proves nothing: {said}"
+            );
+        }
+        host.world.guard(&host.stage)?;
+        let layer = host.layer("lookup")?;
+        assert_eq!(layer["state"], "enforced", "{layer}");
+        for (from, roads) in [("local", 17), ("remote", 10)] {
+            let said = host.roads(from)?;
+            assert!(answered_by(&said, "OpenSSH").is_empty() && said.contains("all tried"), "{from}: {said}");
+            assert_eq!(answered_by(&said, "Sluice").len(), roads, "{from}: {said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn people_reach_a_service_of_this_host_by_plain_clients() {
+    in_room("people_reach_a_service_of_this_host_by_plain_clients", |room| {
+        let mut host = Host::open(room)?;
+        host.world.guard(&host.stage)?;
+        let known = format!("{HOME}/known_hosts");
+        let key = host.world.app.host_key()?;
+        fs::write(&known, format!("{BASTION} {key}\n127.0.0.1 {key}\n::1 {key}\n"))?;
+        let strict = format!(
+            "-o StrictHostKeyChecking=yes -o UserKnownHostsFile={known} -o GlobalKnownHostsFile=/dev/null"
+        );
+
+        // whoever has logged in on this host needs nothing more, by whatever address
+        let alice_is = host.world.people.alice.clone();
+        let mut alice = log_in(&host.world, &host.stage, &alice_is)?;
+        let ca = format!("PGSSLROOTCERT={HOME}/certificates/ca.pem PGSSLMODE=verify-full");
+        for address in ["127.0.0.1", "::1", BASTION] {
+            let counts = format!(
+                "{ca} psql 'host=db.internal hostaddr={address} dbname=shop' -Atc 'select count(*) from customers'"
+            );
+            let said = alice.run(&host.stage, &counts)?;
+            assert!(said.text.contains("20000"), "psql by {address}: {}", said.text);
+            let said = alice.run(&host.stage, &format!("ssh {strict} -v {address} echo it-is-$((40+2))"))?;
+            assert!(said.text.contains("it-is-42"), "ssh by {address}: {}", said.text);
+            assert!(said.text.contains("remote software version Sluice"), "{}", said.text);
+        }
+        let said = alice.run(
+            &host.stage,
+            "PGSSLMODE=require psql -h 127.0.0.1 shop -Atc 'select email from customers limit 1'",
+        )?;
+        assert!(said.text.contains("***"), "masked: {}", said.text);
+
+        // from another host nobody is known by what this host knows: a token, or nothing
+        let issuer = host.world.provider.issuer.clone();
+        let token = host.world.provider.mint(&alice_is, &issuer, "good")?;
+        let mut psql = host.remote("psql");
+        let said = host.psql(psql.env("PGUSER", "oidc-token").env("PGPASSWORD", &token), BASTION)?;
+        assert_eq!(said.out.trim(), "20000", "psql from another host: {}", said.all());
+        let ssh = format!(
+            "sshpass -e ssh {strict} -o PreferredAuthentications=password {BASTION} echo it-is-$((40+2))"
+        );
+        let said = hear(host.remote("sh").args(["-c", &ssh]).env("SSHPASS", &token))?;
+        assert!(said.out.contains("it-is-42"), "ssh from another host: {}", said.all());
+        let mut psql = host.remote("psql");
+        let stored = host.world.postgres.password.clone();
+        let said = host.psql(psql.env("PGUSER", "oidc-token").env("PGPASSWORD", stored), BASTION)?;
+        assert!(
+            !said.ok() && !said.out.contains("20000"),
+            "the target's own password opens nothing: {}",
+            said.all()
+        );
+
+        let sluice = host.world.sluice.as_ref().context("no Sluice")?;
+        let opened = |part: &str| {
+            let events = sluice.events()?;
+            let opened =
+                events.iter().filter(|event| event["class"] == "session" && event["activity"] == "opened");
+            Ok::<_, sluice_tests::Failure>(
+                opened.filter(|event| event["origin"]["source"].to_string().contains(part)).count(),
+            )
+        };
+        assert_eq!(opened("10.77.0.2:")?, 2, "two sessions from there, each with its source");
+
+        // the same host reaches another server through Sluice as well
+        let said = hear(
+            host.world.command_as_root("bash").args(["-c", "exec 3<>/dev/tcp/10.78.0.2/22 && head -1 <&3"]),
+        )?;
+        assert!(!said.out.contains("OpenSSH"), "{}", said.all());
+        Ok(())
+    });
+}
+
+/// Counts who answers, without a pause; ends when its standard input does.
+const PROBER: &str = r#"
+import select, socket, sys
+counts = {"OpenSSH": 0, "Sluice": 0, "closed": 0}
+while not select.select([sys.stdin], [], [], 0)[0]:
+    try:
+        with socket.create_connection((sys.argv[1], 22), timeout=2) as s:
+            said = s.recv(64)
+        counts["OpenSSH" if b"OpenSSH" in said else "Sluice" if b"Sluice" in said else "closed"] += 1
+    except OSError:
+        counts["closed"] += 1
+print(counts["OpenSSH"], counts["Sluice"], counts["closed"])
+"#;
+
+#[test]
+fn h20_no_connection_past_a_dead_proxy_or_loader_of_an_ingress_host() {
+    in_room("h20_no_connection_past_a_dead_proxy_or_loader_of_an_ingress_host", |room| {
+        let mut host = Host::open(room)?;
+        host.world.guard(&host.stage)?;
+        let spawn = |mut command: Command, address: &str| {
+            command.args(["-c", PROBER, address]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        };
+        let mut probers = vec![
+            spawn(host.remote("/usr/bin/python3"), BASTION)?,
+            spawn(host.world.command_as_root("/usr/bin/python3"), "127.0.0.1")?,
+        ];
+        let sluice = host.world.sluice.as_ref().context("no Sluice")?;
+        for round in 0..6 {
+            let loader = sluice.loader().context("no loader")?;
+            let victims = match round % 3 {
+                0 => sluice.proxies(),
+                1 => vec![loader],
+                _ => sluice.proxies().into_iter().chain([loader]).collect(),
+            };
+            for pid in victims {
+                // it may have ended together with the other
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(700));
+            sluice.wait_guarding(&host.world.room)?;
+        }
+        for prober in &mut probers {
+            prober.stdin.take().context("no stdin")?.write_all(b"x")?;
+        }
+        for prober in probers {
+            let said = prober.wait_with_output()?;
+            let text = String::from_utf8_lossy(&said.stdout).into_owned();
+            let counts: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            println!("prober: direct, proxy, closed: {counts:?}");
+            assert!(matches!(counts.as_slice(), [0, led, closed] if *led > 100 && *closed > 0), "{text}");
+        }
+        Ok(())
+    });
+}
+
+/// Connects, says so, and later asks again by the same connection.
+const OLD: &str = r#"
+import socket, sys
+s = socket.create_connection((sys.argv[1], 22), timeout=5)
+print(s.recv(64).decode().strip(), flush=True)
+sys.stdin.readline()
+try:
+    s.sendall(b"SSH-2.0-old\r\n")
+    print("answered" if s.recv(64) else "ended", flush=True)
+except OSError as error:
+    print("ended", error, flush=True)
+"#;
+
+#[test]
+fn h12_connections_from_before_the_guard_of_a_port_end() {
+    in_room("h12_connections_from_before_the_guard_of_a_port_end", |room| {
+        let mut host = Host::open(room)?;
+        let mut old = Vec::new();
+        for (mut command, address) in [
+            (host.remote("/usr/bin/python3"), BASTION),
+            (host.world.command_as_root("/usr/bin/python3"), "127.0.0.1"),
+            (host.remote("/usr/bin/python3"), BASTION),
+        ] {
+            command.args(["-c", OLD, address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn()?;
+            let mut lines = BufReader::new(child.stdout.take().context("no stdout")?);
+            let mut banner = String::new();
+            lines.read_line(&mut banner)?;
+            assert!(banner.contains("OpenSSH"), "{banner}");
+            old.push((child, lines));
+        }
+        // the last one asks before the guard: what ends the others is the guard
+        let ask = |(mut child, mut lines): (Child, BufReader<std::process::ChildStdout>)| -> Result<String> {
+            child.stdin.take().context("no stdin")?.write_all(b"\n")?;
+            let mut said = String::new();
+            lines.read_line(&mut said)?;
+            child.wait()?;
+            Ok(said)
+        };
+        let before = ask(old.pop().context("three of them")?)?;
+        assert!(before.starts_with("answered"), "{before}");
+        host.world.guard(&host.stage)?;
+        for one in old {
+            let said = ask(one)?;
+            assert!(said.starts_with("ended"), "{said}");
+        }
+        let sluice = host.world.sluice.as_ref().context("no Sluice")?;
+        until("the event", Duration::from_secs(5), || {
+            let events = sluice.events()?;
+            Ok(events.iter().any(|event| event["road"] == "port" || event["road"] == "established"))
+        })
+    });
+}
