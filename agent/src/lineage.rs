@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sluice_api::common::Executed;
-use sluice_api::handover::Execution;
+use sluice_api::handover::{Execution, Run};
 use sluice_policy::Principal;
 use tokio::sync::mpsc;
 
@@ -21,10 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Sessions that have ended and whose person is remembered.
 const MAX_OUTLIVED: usize = 4096;
 
+/// What the loader has to tell of a session.
+pub enum Told {
+    /// A program has begun to run.
+    Executed(Executed),
+    /// One is about to, and waits for a decision.
+    Asked(Run),
+}
+
 /// Sessions that are followed. One a process.
 #[derive(Default)]
 pub struct Lineages {
-    open: Mutex<HashMap<String, mpsc::Sender<Executed>>>,
+    open: Mutex<HashMap<String, mpsc::Sender<Told>>>,
     outlived: Mutex<Outlived>,
 }
 
@@ -48,7 +56,7 @@ impl Drop for Registration {
 
 impl Lineages {
     /// From now on executions of this session come here.
-    pub fn expect(self: &Arc<Self>, session: &str) -> (Registration, mpsc::Receiver<Executed>) {
+    pub fn expect(self: &Arc<Self>, session: &str) -> (Registration, mpsc::Receiver<Told>) {
         let (sender, inbox) = mpsc::channel(MAX_WAITING);
         self.open.lock().insert(session.to_owned(), sender);
         (Registration { session: session.to_owned(), lineages: Arc::clone(self) }, inbox)
@@ -63,7 +71,16 @@ impl Lineages {
         let (Some(sender), Some(executed)) = (sender, execution.executed.clone()) else {
             return Err(execution);
         };
-        sender.send_timeout(executed, PATIENCE).await.map_err(|_| execution)
+        sender.send_timeout(Told::Executed(executed), PATIENCE).await.map_err(|_| execution)
+    }
+
+    /// Gives it to its session. `false`: there is nobody who could decide.
+    pub async fn ask(&self, run: Run) -> bool {
+        let sender = self.open.lock().get(&run.session).cloned();
+        match sender {
+            Some(sender) => sender.send_timeout(Told::Asked(run), PATIENCE).await.is_ok(),
+            None => false,
+        }
     }
 
     /// Processes of this session live on without it.

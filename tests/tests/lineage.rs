@@ -2,16 +2,19 @@
 //! it wears; another session's never does.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use sluice_tests::command::until;
 use sluice_tests::enclosure::{Room, in_room};
 use sluice_tests::road::{Outcome, Road};
 use sluice_tests::scene::Scene;
 use sluice_tests::world::HOME;
-use sluice_tests::{Context, Result};
+use sluice_tests::{Context, Failure, Result};
 
 /// What is understood and what is not may run: here the kernel is asked, not the reader of command lines.
 const ANYTHING: &str = "@id(\"anything\")\n\
@@ -41,21 +44,38 @@ impl Gate {
         self.road.walk(&self.scene.stage, &script, Duration::from_secs(60))
     }
 
-    fn sluice(&self, arguments: &[&str]) -> Result<String> {
-        Ok(self.scene.sluice()?.tool(&self.scene.world.room, arguments)?.out)
+    /// What a command of alice's prints, by her other terminal.
+    fn alice(&mut self, command: &str) -> Result<String> {
+        let file = self.scene.world.people.alice.home.join("said");
+        let ran = self.scene.alice.run(&self.scene.stage, &format!("{command} > {}", file.display()))?;
+        assert_eq!(ran.status, 0, "{command}: {}", ran.text);
+        Ok(fs::read_to_string(file)?)
+    }
+
+    /// Id of the last session.
+    fn id(&mut self) -> Result<String> {
+        let list: Value = serde_json::from_str(&self.alice("sluice sessions --json --limit 1")?)?;
+        Ok(list.pointer("/sessions/0/id").and_then(Value::as_str).context("no session")?.to_owned())
     }
 
     /// The last session's entries, once it is closed.
-    fn last(&self) -> Result<Vec<Value>> {
-        let mut entries = Vec::new();
-        until("the recording of the last session", Duration::from_secs(10), || {
-            let list: Value = serde_json::from_str(&self.sluice(&["sessions", "--json", "--limit", "1"])?)?;
-            let id = list.pointer("/sessions/0/id").and_then(Value::as_str).context("no session")?.to_owned();
-            let text = self.sluice(&["replay", &id, "--json"])?;
-            entries = text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
-            Ok(entries.iter().any(|entry: &Value| entry.pointer("/entry/Closed").is_some()))
-        })?;
-        Ok(entries)
+    fn last(&mut self) -> Result<Vec<Value>> {
+        let id = self.id()?;
+        self.closed(&id)
+    }
+
+    /// A session's entries, once it is closed.
+    fn closed(&mut self, id: &str) -> Result<Vec<Value>> {
+        for _ in 0..100 {
+            let text = self.alice(&format!("sluice replay {id} --json"))?;
+            let entries: Vec<Value> =
+                text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
+            if entries.iter().any(|entry| entry.pointer("/entry/Closed").is_some()) {
+                return Ok(entries);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Err(Failure::new(format!("the session {id} is not closed")))
     }
 
     /// Runs a line and gives what the kernel said of it.
@@ -133,10 +153,153 @@ fn c3_c4_what_runs_under_the_terminal_is_seen() {
         // what the auditor sees, with nothing in it that a terminal would obey
         gate.run("/bin/echo \"$(printf 'a\\033]0;evil\\007')\" > /dev/null")?;
         gate.last()?;
-        let list: Value = serde_json::from_str(&gate.sluice(&["sessions", "--json", "--limit", "1"])?)?;
-        let id = list.pointer("/sessions/0/id").and_then(Value::as_str).context("no session")?.to_owned();
-        let text = gate.sluice(&["replay", &id, "--text", "--color", "never"])?;
+        let id = gate.id()?;
+        let text = gate.alice(&format!("sluice replay {id} --text --color never"))?;
         assert!(text.contains("ran /bin/echo") && !text.contains('\u{1b}'), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn c4_sessions_do_not_mix_and_a_flood_of_processes_is_all_there() {
+    in_room("c4_sessions_do_not_mix_and_a_flood_of_processes_is_all_there", |room| {
+        let mut gate = Gate::open(room)?;
+        let script = "for n in 1 2 3 4 5 6; do\n\
+                      ssh -n $HOST \"for i in 1 2 3 4 5 6 7 8 9; do /bin/uname --$n-\\$i; done; true\" & done; wait";
+        gate.road.walk(&gate.scene.stage, script, Duration::from_secs(60))?;
+        let list: Value = serde_json::from_str(&gate.alice("sluice sessions --json --limit 6")?)?;
+        let sessions = list["sessions"].as_array().cloned().unwrap_or_default();
+        let mut seen = std::collections::BTreeSet::new();
+        for session in &sessions {
+            let entries = gate.closed(session["id"].as_str().unwrap_or_default())?;
+            let own: Vec<String> = executed(&entries)
+                .iter()
+                .filter(|one| one["program"] == "/bin/uname")
+                .filter_map(|one| one["arguments"][1].as_str().map(str::to_owned))
+                .collect();
+            assert_eq!(own.len(), 9, "{own:?}");
+            let number = own[0].get(..4).unwrap_or_default().to_owned();
+            assert!(own.iter().all(|one| one.starts_with(&number)), "another session's in it: {own:?}");
+            seen.insert(number);
+        }
+        assert_eq!(seen.len(), 6);
+
+        let said = gate.run("i=0; while [ $i -lt 10000 ]; do /bin/true $i; i=$((i+1)); done")?;
+        assert_eq!(said.status, 0, "{}", said.shown());
+        let entries = gate.last()?;
+        let count = executed(&entries).iter().filter(|one| one["program"] == "/bin/true").count();
+        let said_lost = entries.iter().any(|entry| entry.pointer("/entry/Gap").is_some());
+        assert!(count == 10_000 || said_lost, "{count} of 10,000, and nothing is said to be missing");
+        println!("10,000 programs in {:.1?}: {count} on record, a gap: {said_lost}", said.took);
+        Ok(())
+    });
+}
+
+#[test]
+fn c5_what_lives_on_or_runs_elsewhere_is_stated() {
+    in_room("c5_what_lives_on_or_runs_elsewhere_is_stated", |room| {
+        let mut gate = Gate::open(room)?;
+        let at = gate.scene.script("at", "#!/bin/sh\ntrue\n")?;
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o755))?;
+        let (_, entries) = gate.truth(&format!("echo /bin/true | {at} now"))?;
+        assert!(lineage(&entries, "outside"), "{entries:#?}");
+
+        let (said, entries) =
+            gate.truth("setsid -f sh -c 'sleep 4; exec /bin/uname --later' > /dev/null 2>&1 < /dev/null")?;
+        assert!(lineage(&entries, "outlived"), "{}\n{entries:#?}", said.shown());
+        assert!(!ran(&entries, "uname", "--later"));
+        let id = gate.id()?;
+        until("the event of what it did later", Duration::from_secs(15), || {
+            Ok(gate.scene.event("lineage", "--later")? && gate.scene.event("lineage", &id)?)
+        })?;
+        let events = gate.scene.sluice()?.events()?;
+        let later = events.iter().find(|event| event.to_string().contains("--later")).context("an event")?;
+        assert_eq!((&later["session"], &later["actor"]["name"]), (&id.into(), &"alice".into()), "{later}");
+
+        // the loader and the proxy die under a session: what goes on is seen by the next ones
+        gate.road.start(
+            "ssh -n $HOST 'setsid -f sh -c \"sleep 8; exec /bin/uname --survivor\" > /dev/null 2>&1; sleep 30'",
+            Duration::from_secs(60),
+        )?;
+        std::thread::sleep(Duration::from_secs(2));
+        let loader = gate.scene.sluice()?.loader().context("a loader")?;
+        kill(Pid::from_raw(loader.cast_signed()), Signal::SIGKILL)?;
+        gate.road.finish(&gate.scene.stage)?;
+        gate.scene.sluice()?.wait_guarding(&gate.scene.world.room)?;
+        until("the event of the survivor", Duration::from_secs(20), || {
+            gate.scene.event("lineage", "--survivor")
+        })
+    });
+}
+
+/// Whoever has none of these words runs anything; `hostname` when somebody of the dba group agrees.
+const PROGRAMS: &str = "@id(\"programs\")\n\
+    permit(principal in Group::\"analysts\", action == Action::\"run\", resource in Target::\"app\")\n\
+    unless { resource.program like \"*/uname\" || resource.program like \"*/busybox\" || \
+    resource.program like \"*/hostname\" };\n\
+    @id(\"no-uname\") @message(\"what this host is, is nobody's business\")\n\
+    forbid(principal, action == Action::\"run\", resource) when { resource.program like \"*/uname\" };\n\
+    @id(\"hostname-held\") @approval(\"dba:1\")\n\
+    permit(principal in Group::\"analysts\", action == Action::\"run\", resource in Target::\"app\")\n\
+    when { resource.program like \"*/hostname\" };\n";
+
+#[test]
+fn c4_a_program_is_refused_or_held_whatever_starts_it() {
+    in_room("c4_a_program_is_refused_or_held_whatever_starts_it", |room| {
+        let mut gate = Gate::open(room)?;
+        let memory = gate.scene.script("memory.py", &MEMORY.replace("/bin/true", "/bin/echo"))?;
+        let script = gate.scene.script("hidden.sh", "#!/bin/sh\n/bin/uname -s\n")?;
+        let lines = [
+            "/bin/uname -s".to_owned(),
+            "bash -ic 'alias look=\"/bin/uname -s\"; eval look'".into(),
+            format!("sh {script}"),
+            "echo L2Jpbi91bmFtZSAtcwo= | base64 -d | sh".into(),
+            "/usr/bin/python3 -c 'import subprocess; subprocess.run([\"/bin/uname\",\"-s\"])'".into(),
+            "/usr/bin/sudo -n -u report /bin/uname -s".into(),
+            "ln -sf /bin/uname ~/innocent && ~/innocent -s".into(),
+            "/bin/busybox uname -s".into(),
+            "/lib64/ld-linux-x86-64.so.2 /bin/uname -s".into(),
+        ];
+        for line in &lines {
+            let said = gate.run(line)?;
+            assert!(said.text().contains("Linux"), "it works where nobody is asked: {line}: {}", said.shown());
+        }
+        fs::write(Path::new(HOME).join("sluice/policy/programs.cedar"), PROGRAMS)?;
+        let config = Path::new(HOME).join("sluice/sluice.toml");
+        let text = fs::read_to_string(&config)?;
+        fs::write(&config, text.replace("name = \"app\"\n", "name = \"app\"\ntruth = \"judge\"\n"))?;
+        gate.scene.hangup()?;
+        until("programs are judged", Duration::from_secs(15), || {
+            Ok(!gate.run("/bin/uname -s")?.text().contains("Linux"))
+        })?;
+        for line in &lines {
+            let said = gate.run(line)?;
+            assert!(!said.text().contains("Linux"), "{line}: {}", said.shown());
+        }
+        let said = gate.run("/bin/uname -s")?;
+        let words = String::from_utf8_lossy(&said.err).into_owned();
+        assert!(words.contains("nobody's business (rule no-uname)"), "{}", said.shown());
+        let said = gate.run("/bin/echo still; /usr/bin/id -un")?;
+        assert!(said.text().contains("still\ndeploy"), "{}", said.shown());
+        let said = gate.run(&format!("/usr/bin/python3 {memory}; sleep 3; echo went on"))?;
+        assert!(!said.text().contains("went on") || !said.text().contains("from-memory"), "{}", said.shown());
+
+        // held, and granted by somebody else
+        let bob = gate.scene.world.people.bob.clone();
+        let mut bob = gate.scene.logged_in(&bob)?;
+        gate.road.start("ssh -n $HOST 'echo $(/bin/hostname)'", Duration::from_secs(60))?;
+        let mut id = String::new();
+        until("a request for approval", Duration::from_secs(20), || {
+            let said = bob.run(&gate.scene.stage, "sluice approvals --json")?.text;
+            let list: Value = serde_json::from_str(said.get(said.find('{').unwrap_or(0)..).unwrap_or(""))
+                .unwrap_or_default();
+            id = list.pointer("/approvals/0/id").and_then(Value::as_str).unwrap_or_default().to_owned();
+            Ok(!id.is_empty())
+        })?;
+        assert_eq!(bob.run(&gate.scene.stage, &format!("sluice approve {id}"))?.status, 0);
+        let said = gate.road.finish(&gate.scene.stage)?;
+        assert!(said.text().contains("app"), "{}", said.shown());
+        assert!(String::from_utf8_lossy(&said.err).contains("waiting for the approval"), "{}", said.shown());
         Ok(())
     });
 }

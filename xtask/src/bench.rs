@@ -1,4 +1,5 @@
 //! `cargo xtask bench postgres`: direct, through pgbouncer and through Sluice, in alternation.
+//! `cargo xtask bench ssh`: direct, by OpenSSH's own jump and through Sluice, likewise.
 //! `cargo xtask bench detect`: the detectors beside Presidio's recognisers, over the same labelled columns.
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,18 @@ enum What {
         #[arg(long, value_name = "PART")]
         only: Option<String>,
     },
+    /// Bulk by exec, sftp and scp, logins, many commands, memory: direct, by OpenSSH's -J and through Sluice
+    Ssh {
+        /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// A short run: shows that everything works, not how fast it is
+        #[arg(long)]
+        quick: bool,
+        /// Only rows whose name contains this
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
+    },
     /// Precision, recall and speed of the detectors on columns from Faker, beside Microsoft Presidio
     Detect {
         /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
@@ -45,14 +58,15 @@ enum What {
 /// Release binaries, then the harness.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::here()?;
-    let (json, quick, only) = match &options.what {
-        What::Postgres { json, quick, only } => (json, quick, only),
+    let (act, json, quick, only) = match &options.what {
+        What::Postgres { json, quick, only } => ("bench", json, quick, only),
+        What::Ssh { json, quick, only } => ("bench-ssh", json, quick, only),
         What::Detect { json, values } => return detect(&workspace, json.as_deref(), *values),
     };
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Bench], &workspace)?;
     let binaries = build::binaries(&workspace, true)?;
     prerequisites::provider(&workspace)?;
-    let mut command = demo::world(&binaries, "bench");
+    let mut command = demo::world(&binaries, act);
     if let Some(json) = json {
         command.arg("--json").arg(json);
     }

@@ -146,6 +146,8 @@ const ALL: &[Prerequisite] = &[
     debian("nodejs", "node", Purpose::World, "runs the identity provider (oidc-provider)"),
     debian("npm", "npm", Purpose::World, "installs the identity provider"),
     debian("openssh-server", "/usr/sbin/sshd", Purpose::World, "the application server of the demo"),
+    debian("xauth", "xauth", Purpose::Test, "sshd lends a screen with it"),
+    debian("x11-utils", "xdpyinfo", Purpose::Test, "a client of X11"),
     debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
     debian("rsync", "rsync", Purpose::World, "copies by ssh"),
     debian("git", "/usr/bin/git", Purpose::World, "clones and pushes by ssh"),

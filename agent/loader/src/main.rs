@@ -47,7 +47,7 @@ enum Act {
         #[arg(long, value_name = "DIRECTORY")]
         pins: Option<PathBuf>,
     },
-    /// Try which layers this kernel has, where nobody and nothing of this host meets them
+    /// Try which layers this kernel has, where no connection of this host meets them
     Probe,
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]

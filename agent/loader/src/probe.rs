@@ -1,7 +1,8 @@
 //! `sluice-loader probe`: which layers this kernel has, before anything is guarded.
 //!
 //! The same programs and the same canary as in earnest, at a cgroup that nobody is in and in a network namespace of this
-//! process's own. Must hold: no process and no device of the host meets them, and nothing is left behind.
+//! process's own. Must hold: no connection, packet or device of the host meets them, and nothing is left behind. The
+//! tracepoints of the layer `lineage` see every fork, exec and exit meanwhile, and take note of the canary's alone.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd as _;

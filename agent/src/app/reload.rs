@@ -100,6 +100,14 @@ impl House {
         }
     }
 
+    /// A program waits: its session asks the gate.
+    pub(super) async fn program_waits(&self, run: sluice_api::handover::Run) {
+        let request = run.request;
+        if !self.lineages.ask(run).await {
+            self.link.decided(request, false).await;
+        }
+    }
+
     /// What sessions execute goes into their recordings, else on record as an event; only then the loader forgets it.
     pub(super) async fn executions(&self, news: sluice_api::handover::Executions) {
         let (first, count) = (news.first, news.executions.len() as u64);

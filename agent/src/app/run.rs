@@ -108,6 +108,7 @@ async fn hear(house: &Arc<House>, batches: &mut Batches, said: News) {
     match said {
         News::Events(events) => house.kernel_events(&events).await,
         News::Executions(executions) => house.executions(executions).await,
+        News::Run(run) => house.program_waits(run).await,
         News::Settled(settled) => house.link.settled(settled),
         News::Credentials { secrets, more } => {
             batches.take(&house.secrets, secrets, more);

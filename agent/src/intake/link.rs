@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use sluice_api::common::Process;
 use sluice_api::handover::{
-    self, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello, Layers,
-    ProbeLayers, Ready, Reloaded, Settle, Settled, from_loader, from_proxy,
+    self, Decided, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello,
+    Layers, ProbeLayers, Ready, Reloaded, Settle, Settled, from_loader, from_proxy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -65,6 +65,8 @@ pub enum News {
     Events(handover::Events),
     /// What sessions execute; to be acknowledged by [`LoaderLink::executions_seen`].
     Executions(handover::Executions),
+    /// A program waits for a decision, to be given by [`LoaderLink::decided`].
+    Run(handover::Run),
     /// An answer that stands behind the executions it is about; to be given back by [`LoaderLink::settled`].
     Settled(Settled),
     /// Secrets by name; each descriptor to be read once.
@@ -173,6 +175,11 @@ impl LoaderLink {
         if let Some(Waiting::Settled(answer)) = self.answer(settled.request) {
             let _ = answer.send(settled);
         }
+    }
+
+    /// Whether the program that waits may run.
+    pub async fn decided(&self, request: u64, allowed: bool) {
+        self.tell(from_proxy::Message::Decided(Decided { request, allowed })).await;
     }
 
     /// Executions up to this sequence number are in their recordings.
@@ -329,7 +336,7 @@ async fn read(
             Some(from_loader::Message::Events(events)) => News::Events(events),
             Some(from_loader::Message::Executions(executions)) => News::Executions(executions),
             Some(from_loader::Message::Settled(settled)) => News::Settled(settled),
-            Some(from_loader::Message::Run(_)) => continue,
+            Some(from_loader::Message::Run(run)) => News::Run(run),
             Some(from_loader::Message::Reload(_)) => News::Reload,
             Some(from_loader::Message::Stop(_)) => News::Stop,
             Some(from_loader::Message::Hello(_)) | None => {

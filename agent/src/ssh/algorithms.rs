@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
-use russh::{Preferred, cipher, compression, kex, mac};
+use russh::{Names, Preferred, cipher, compression, kex, mac};
 
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -54,6 +54,25 @@ pub fn client(known: &[Algorithm], certificates: bool) -> Preferred {
     keys.extend(KEYS.iter().filter(|key| !is_known(key)).cloned());
     let certified = if certificates { KEYS } else { &[] };
     Preferred { key: Cow::Owned(keys), host_key_certificates: Cow::Borrowed(certified), ..server() }
+}
+
+/// Without strict key exchange somebody in between can take packets out of the beginning unseen, where the cipher is
+/// ChaCha20-Poly1305 or the MAC is over the ciphertext (CVE-2023-48795). AES-GCM is not concerned.
+///
+/// # Errors
+/// What was chosen, in words.
+pub fn check_strict(names: &Names) -> Result<(), String> {
+    if names.strict_kex() || names.cipher == cipher::AES_256_GCM {
+        return Ok(());
+    }
+    if names.cipher == cipher::CHACHA20_POLY1305 {
+        return Err(names.cipher.as_ref().to_owned());
+    }
+    let open = [mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
+    match [names.client_mac, names.server_mac].iter().find(|mac| open.contains(mac)) {
+        Some(mac) => Err(format!("{} with {}", names.cipher.as_ref(), mac.as_ref())),
+        None => Ok(()),
+    }
 }
 
 fn same_kind(a: &Algorithm, b: &Algorithm) -> bool {

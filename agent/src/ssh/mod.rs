@@ -9,7 +9,7 @@ mod authority;
 mod flow;
 mod known;
 
-pub use algorithms::{client, server};
+pub use algorithms::{check_strict, client, server};
 pub use authority::{SshAuthority, SshAuthorityError};
 pub use flow::{Flow, Flows, WINDOW_LOCAL, WINDOW_REMOTE};
 pub use known::{KnownHosts, Remembered};

@@ -263,6 +263,7 @@ fn verb(action: &str) -> &str {
         "shell" => "open a shell (`shell`)",
         "pty" => "use a terminal (`pty`)",
         "exec" => "run a command (`exec`)",
+        "run" => "have a program run in a session (`run`)",
         "subsystem" => "use a subsystem (`subsystem`)",
         "env" => "set a variable (`env`)",
         "file_list" => "look at names and attributes (`file_list`)",

@@ -13,7 +13,7 @@ use crate::{Context, Feature, Operation, Principal};
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 33] = [
+pub const ACTIONS: [&str; 34] = [
     "connect",
     "select",
     "insert",
@@ -36,6 +36,7 @@ pub const ACTIONS: [&str; 33] = [
     "shell",
     "pty",
     "exec",
+    "run",
     "subsystem",
     "env",
     "file_list",

@@ -13,6 +13,7 @@ use crate::{Context, Result};
 
 mod memory;
 mod roads;
+pub mod ssh;
 mod workloads;
 
 use roads::Roads;

@@ -23,6 +23,8 @@ enum Act {
     Tour(tour::Options),
     /// Benchmarks of the PostgreSQL road
     Bench(bench::Options),
+    /// Benchmarks of the SSH road
+    BenchSsh(bench::Options),
     /// Whether plain clients notice Sluice
     Conformance(conformance::Options),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some(room) => match arguments.act {
             Act::Tour(options) => tour::run(room, &options),
             Act::Bench(options) => bench::run(room, &options),
+            Act::BenchSsh(options) => bench::ssh::run(room, &options),
             Act::Conformance(options) => conformance::run(room, &options),
         },
     });

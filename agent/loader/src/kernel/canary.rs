@@ -71,6 +71,7 @@ pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
     layers.push(device(&report, guard.devices.count(), guard.devices.fault.as_deref()));
     let lsm = "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins";
     layers.push(guard.lineage.probe());
+    layers.push(guard.lineage.probe_hold());
     layers.push(Layer { name: "lsm", state: "absent", proof: lsm.to_owned() });
     layers
 }

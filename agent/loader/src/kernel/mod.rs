@@ -115,7 +115,7 @@ impl Guard {
         let lookup = lookup::Lookup::new(pins, lookup::load(&mut ebpf));
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
         let lineage =
-            Lineage::start(&mut ebpf, pins).map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
+            Lineage::start(&mut ebpf, pins, &maps, whole == 1).map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {
@@ -236,6 +236,11 @@ impl Guard {
     /// What is pollable while it has something to tell.
     pub(crate) fn lineage_news(&self) -> BorrowedFd<'_> {
         self.lineage.news()
+    }
+
+    /// What is pollable while programs wait for a decision.
+    pub(crate) fn waiting(&self) -> Option<BorrowedFd<'_>> {
+        self.lineage.waiting()
     }
 
     /// Sends a canary down every road and says what became of it.

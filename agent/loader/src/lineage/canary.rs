@@ -1,12 +1,13 @@
 //! Live proof of the layer: a throw-away process is marked, it starts another program by a child, and that is to be seen.
 
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluice_abi::lineage::{Member, Session};
 
-use super::{Lineage, TICK_NS, records};
+use super::{Lineage, TICK_NS, hold, records};
 use crate::kernel::Layer;
 use crate::process;
 
@@ -14,6 +15,8 @@ use crate::process;
 const CANARY: Session = [0; 16];
 /// Longer than it takes.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Status of a canary that was refused what it wanted to execute.
+const REFUSED: Option<i32> = Some(77);
 /// As [`sluice_config::Layer`] names it.
 const NAME: &str = "lineage";
 
@@ -34,7 +37,42 @@ impl Lineage {
         Layer { name: NAME, state, proof }
     }
 
+    /// Sends another, which is to be refused what it executes.
+    pub(crate) fn probe_hold(&mut self) -> Layer {
+        let absent = |proof: String| Layer { name: "exec", state: "absent", proof };
+        let why = match (&self.hold, &self.fault) {
+            (Err(fault), _) | (_, Some(fault)) => Some(fault.clone()),
+            (Ok(hold), None) => hold.mark_file(Path::new("/proc/self/exe")).err().map(|e| e.to_string()),
+        };
+        if let Some(why) = why {
+            return absent(format!("no program can be held or refused before it runs: {why}"));
+        }
+        match self.child(hold::REFUSED) {
+            Ok((_, REFUSED)) => Layer {
+                name: "exec",
+                state: "enforced",
+                proof: "a marked process was refused the program that it wanted to execute".to_owned(),
+            },
+            Ok((_, code)) => absent(format!("a marked process was not refused a program (status {code:?})")),
+            Err(error) => absent(format!("not tried: {error}")),
+        }
+    }
+
     fn seen(&mut self) -> io::Result<bool> {
+        let (pid, code) = self.child(CANARY)?;
+        let mut seen = false;
+        while let Some(executed) = self.next() {
+            match executed.session {
+                CANARY => seen |= executed.parent == pid && executed.pid != pid,
+                hold::REFUSED => {}
+                _ => self.ahead.push_back(executed),
+            }
+        }
+        Ok(seen && code == Some(0))
+    }
+
+    /// A process of this session, which executes itself again by a child; its pid and how it ended.
+    fn child(&mut self, session: Session) -> io::Result<(u32, Option<i32>)> {
         let mut child = Command::new("/proc/self/exe")
             .args(["lineage-canary"])
             .env_clear()
@@ -43,42 +81,40 @@ impl Lineage {
             .spawn()?;
         let pid = child.id();
         let start_ns = process::start_ticks(pid).unwrap_or(0) * TICK_NS;
-        let marked = self.members.insert(pid, records::member(&Member { session: CANARY, start_ns }), 0);
+        let marked = self.members.insert(pid, records::member(&Member { session, start_ns }), 0);
         if let Some(mut stdin) = child.stdin.take() {
             // it has ended: then it will not be seen either
             let _ = stdin.write_all(b"!");
         }
-        let ended = ended(&mut child)?;
-        let mut seen = false;
-        while let Some(executed) = self.next() {
-            match executed.session == CANARY {
-                true => seen |= executed.parent == pid && executed.pid != pid,
-                false => self.ahead.push_back(executed),
-            }
-        }
+        let code = ended(&mut child)?;
         marked.map_err(io::Error::other)?;
-        Ok(seen && ended)
+        Ok((pid, code))
     }
 }
 
-fn ended(child: &mut std::process::Child) -> io::Result<bool> {
+/// How it ended; nothing where that was not by itself.
+fn ended(child: &mut std::process::Child) -> io::Result<Option<i32>> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
-        if child.try_wait()?.is_some() {
-            return Ok(true);
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.code());
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     child.kill()?;
     child.wait()?;
-    Ok(false)
+    Ok(None)
 }
 
-/// The canary itself: `sluice-loader lineage-canary`. Waits for its mark, then starts itself again as `--leaf`.
+/// The canary itself: `sluice-loader lineage-canary`. Waits for its mark, then starts itself again as `--leaf`. Says by
+/// its status what became of that.
 pub(crate) fn child(leaf: bool) -> io::Result<()> {
     if leaf {
         return Ok(());
     }
     io::stdin().read_exact(&mut [0])?;
-    Command::new("/proc/self/exe").args(["lineage-canary", "--leaf"]).status().map(drop)
+    match Command::new("/proc/self/exe").args(["lineage-canary", "--leaf"]).status() {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => std::process::exit(REFUSED.unwrap_or(1)),
+        outcome => outcome.map(drop),
+    }
 }

@@ -7,6 +7,7 @@
 
 mod attach;
 mod canary;
+mod hold;
 mod holders;
 mod records;
 
@@ -28,6 +29,7 @@ use crate::queue::Queue;
 use crate::tell::wall_us;
 
 pub(crate) use canary::child as canary_child;
+pub(crate) use hold::Hold;
 use records::Executed;
 
 /// Executions that are kept while no proxy takes them.
@@ -49,6 +51,9 @@ pub(crate) struct Lineage {
     tallies: Tallies,
     /// Why the programs are not attached.
     fault: Option<String>,
+    hold: Result<Hold, String>,
+    /// The root of cgroup v2 is guarded, and with it every process.
+    whole_host: bool,
     /// Read from the ring while a canary was looked for.
     ahead: VecDeque<Executed>,
     queue: Queue<Execution>,
@@ -66,7 +71,7 @@ impl Lineage {
     ///
     /// # Errors
     /// In words: the object lacks the tables.
-    pub(crate) fn start(ebpf: &mut Ebpf, pins: &Path) -> Result<Self, String> {
+    pub(crate) fn start(ebpf: &mut Ebpf, pins: &Path, maps: &Path, whole_host: bool) -> Result<Self, String> {
         let fault = attach::attach(ebpf, pins).err();
         let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| format!("no map {name} in the object"));
         let words = |error: aya::maps::MapError| error.to_string();
@@ -74,6 +79,8 @@ impl Lineage {
             ring: map("EXECUTED")?.try_into().map_err(words)?,
             members: map("MEMBERS_OF")?.try_into().map_err(words)?,
             tallies: map("TALLIES")?.try_into().map_err(words)?,
+            hold: Hold::start(&maps.join("MEMBERS_OF")),
+            whole_host,
             fault,
             ahead: VecDeque::new(),
             queue: Queue::new(MAX_KEPT),
@@ -90,6 +97,7 @@ impl Lineage {
         session: Session,
         target: SocketAddr,
         proxy: SocketAddr,
+        judged: bool,
     ) -> Result<u32, String> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
@@ -106,6 +114,9 @@ impl Lineage {
             }
             // whoever was made meanwhile by one that was not marked yet is found by the next look
             if marked.len() == before {
+                if judged {
+                    self.judge(session, &marked)?;
+                }
                 return match u32::try_from(marked.len()) {
                     Ok(0) | Err(_) => Err("no process of its own serves this connection".to_owned()),
                     Ok(count) => Ok(count),
@@ -113,6 +124,24 @@ impl Lineage {
             }
         }
         Err("the server's processes multiply while they are looked for".to_owned())
+    }
+
+    fn judge(&mut self, session: Session, marked: &[u32]) -> Result<(), String> {
+        let hold = self.hold.as_mut().map_err(|fault| fault.clone())?;
+        for pid in marked {
+            hold.judge(session, *pid, self.whole_host)?;
+        }
+        Ok(())
+    }
+
+    /// Where programs wait for a decision; nothing where none can be held.
+    pub(crate) fn hold(&mut self) -> Option<&mut Hold> {
+        self.hold.as_mut().ok()
+    }
+
+    /// What is pollable while some do.
+    pub(crate) fn waiting(&self) -> Option<BorrowedFd<'_>> {
+        self.hold.as_ref().ok().map(Hold::news)
     }
 
     /// `false`: it has ended meanwhile.
@@ -130,11 +159,6 @@ impl Lineage {
         Ok(false)
     }
 
-    /// Whose process this is.
-    pub(crate) fn owner(&self, pid: u32) -> Option<Session> {
-        self.members.get(&pid, 0).ok().map(records::owner)
-    }
-
     /// What is pollable while records wait.
     pub(crate) fn news(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring lives as long as `self`, and so does its descriptor.
@@ -148,8 +172,20 @@ impl Lineage {
     pub(crate) fn read(&mut self, most: usize) {
         for _ in 0..most {
             let Some(executed) = self.ahead.pop_front().or_else(|| self.next()) else { return };
+            self.end_slipped(&executed);
             let execution = self.message(executed);
             self.queue.push(execution);
+        }
+    }
+
+    /// In a judged session: ends what runs although nobody could be asked, as soon as it is seen.
+    fn end_slipped(&self, executed: &Executed) {
+        let judged = self.hold.as_ref().is_ok_and(|hold| hold.is_judged(executed.session));
+        let still = || process::start_ticks(executed.pid) == Some(executed.start_ns / TICK_NS);
+        if judged && hold::slipped(executed) && still() {
+            let pid = nix::unistd::Pid::from_raw(executed.pid.cast_signed());
+            let outcome = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            tracing::warn!(pid = executed.pid, ?outcome, "a program that nobody was asked for was ended");
         }
     }
 
@@ -175,6 +211,9 @@ impl Lineage {
         if remaining == 0 {
             // absent where there was nobody to follow
             let _ = self.tallies.remove(&session);
+            if let Ok(hold) = &self.hold {
+                hold.forget(session);
+            }
         }
         Rest { remaining, lost: lost.unwrap_or(Tally { records: 0, forks: 0 }) }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sluice_api::handover::{Executions, Follow, Followed, Settle, Settled, from_loader};
+use sluice_api::handover::{Executions, Follow, Followed, Run, Settle, Settled, from_loader};
 
 use super::Loader;
 use crate::lineage;
@@ -17,7 +17,7 @@ impl Loader {
         let ends = |text: &str| text.parse::<SocketAddr>().ok();
         let outcome = match (lineage::session(&asked.session), ends(&asked.target), ends(&asked.proxy)) {
             (Some(session), Some(target), Some(proxy)) => {
-                self.guard.lineage().follow(session, target, proxy)
+                self.guard.lineage().follow(session, target, proxy, asked.judged)
             }
             _ => Err("the proxy asked for no connection".to_owned()),
         };
@@ -31,6 +31,28 @@ impl Loader {
     pub(super) fn executions(&mut self) {
         self.guard.lineage().read(RECORDS);
         self.tell_executions();
+    }
+
+    /// Programs wait for the proxy's word. Without a proxy there is nobody who could say yes.
+    pub(super) fn ask_for_programs(&mut self) {
+        let Some(hold) = self.guard.lineage().hold() else { return };
+        let asked = hold.asked();
+        let ready = self.proxy.as_ref().is_some_and(|proxy| proxy.ready);
+        for one in asked {
+            if !ready {
+                if let Some(hold) = self.guard.lineage().hold() {
+                    hold.decided(one.request, false);
+                }
+                continue;
+            }
+            let run = Run {
+                request: one.request,
+                session: lineage::text(one.session),
+                pid: one.pid,
+                path: one.path,
+            };
+            self.say(from_loader::Message::Run(run), Vec::new());
+        }
     }
 
     pub(super) fn tell_executions(&mut self) {

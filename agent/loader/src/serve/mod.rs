@@ -105,6 +105,9 @@ impl Loader {
             if ready.events {
                 self.kernel_events();
             }
+            if ready.waiting {
+                self.ask_for_programs();
+            }
             if ready.lineage {
                 self.executions();
             }
@@ -142,6 +145,10 @@ impl Loader {
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.guard.lineage_news(), PollFlags::POLLIN),
         ];
+        let waiting = self.guard.waiting().map(|waiting| {
+            fds.push(PollFd::new(waiting, PollFlags::POLLIN));
+            fds.len() - 1
+        });
         let files = self.watch.as_ref().map(|watch| {
             fds.push(PollFd::new(watch.descriptor(), PollFlags::POLLIN));
             fds.len() - 1
@@ -166,6 +173,7 @@ impl Loader {
             events: any(1),
             names: any(2),
             lineage: any(3),
+            waiting: waiting.is_some_and(any),
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
@@ -269,6 +277,7 @@ struct Ready {
     events: bool,
     names: bool,
     lineage: bool,
+    waiting: bool,
     files: bool,
     proxy: bool,
     devices: bool,

@@ -107,7 +107,11 @@ impl Loader {
             from_proxy::Message::Follow(asked) => self.follow(&asked),
             from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
             from_proxy::Message::Settle(asked) => self.settle(&asked),
-            from_proxy::Message::Decided(_) => {}
+            from_proxy::Message::Decided(decided) => {
+                if let Some(hold) = self.guard.lineage().hold() {
+                    hold.decided(decided.request, decided.allowed);
+                }
+            }
         }
     }
 
@@ -157,6 +161,10 @@ impl Loader {
         let Some(how) = proxy.ended() else { return };
         let (pid, steady) = (proxy.pid(), proxy.since.elapsed() > STEADY);
         self.proxy = None;
+        // whoever could say yes to them has gone
+        if let Some(hold) = self.guard.lineage().hold() {
+            hold.refuse(None);
+        }
         if let Err(error) = self.guard.dismiss() {
             tracing::error!(%error, "the guard");
         }

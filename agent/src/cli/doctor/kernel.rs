@@ -151,6 +151,8 @@ fn layer(line: &str) -> Option<Finding> {
         let means = match name {
             "device" => "root can write to a network device past the guard",
             "lsm" => "root can take the guard away; that is seen afterwards, and not prevented",
+            "lineage" => "what SSH sessions on this host execute is not seen",
+            "exec" => "what SSH sessions on this host execute is not judged",
             "peername" => "clients see the proxy's address in the place of the target's",
             _ => "what this layer closes stays open",
         };

@@ -1,15 +1,17 @@
 //! Questions on a terminal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::super::Failure;
 use super::super::terminal::safe;
 
+/// What Ctrl-C sends.
+const INTERRUPT: u8 = 3;
 /// No secret is longer.
 const LONGEST: u64 = 64 << 10;
 
@@ -68,8 +70,9 @@ impl Asker {
                 first_line(File::open(path).map_err(at)?).map_err(at)?
             }
             (None, Some(terminal)) => {
-                prompt(terminal, &format!("{question}: "))?;
+                // before the question: who answers at once is not shown either
                 let hidden = Hidden::new(terminal)?;
+                prompt(terminal, &format!("{question}: "))?;
                 let answer = line(terminal);
                 drop(hidden);
                 prompt(terminal, "\n")?;
@@ -93,10 +96,18 @@ fn prompt(mut terminal: &File, text: &str) -> io::Result<()> {
     terminal.write_all(text.as_bytes())
 }
 
-fn line(terminal: &File) -> Result<Zeroizing<String>, Failure> {
-    let text = first_line(terminal)?;
-    // a line without an end is an end of the input
-    if text.ends_with('\n') { Ok(text) } else { Err(Failure::Failed("no answer".into())) }
+/// A line; its end is another one where somebody has had enough.
+fn line(mut terminal: &File) -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut byte = [0];
+    while bytes.len() < LONGEST as usize && terminal.read(&mut byte)? == 1 && byte[0] != INTERRUPT {
+        bytes.push(byte[0]);
+        if byte[0] == b'\n' {
+            let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Failed("not UTF-8".into()))?;
+            return Ok(Zeroizing::new(text.to_owned()));
+        }
+    }
+    Err(Failure::Failed("no answer".into()))
 }
 
 fn first_line(from: impl io::Read) -> io::Result<Zeroizing<String>> {
@@ -115,7 +126,9 @@ impl<'a> Hidden<'a> {
     fn new(terminal: &'a File) -> io::Result<Self> {
         let before = tcgetattr(terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes -= LocalModes::ECHO;
+        // a signal would end us with the terminal still silent: Ctrl-C ends the line instead
+        quiet.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
+        quiet.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
         tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
         Ok(Self { terminal, before })
     }

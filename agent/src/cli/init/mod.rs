@@ -105,6 +105,17 @@ struct Places {
     secrets: PathBuf,
 }
 
+impl Places {
+    fn client_secret(&self) -> PathBuf {
+        self.secrets.join("client")
+    }
+
+    fn password(&self, target: &str) -> PathBuf {
+        // a target may be called so too
+        self.secrets.join(if target == "client" { "client-target" } else { target })
+    }
+}
+
 pub(super) fn init(command: Init, config: &Path) -> Result<(), Failure> {
     let config = std::path::absolute(config)?;
     let home = config.parent().ok_or_else(|| Failure::Failed("--config is no path of a file".into()))?;
@@ -120,9 +131,13 @@ pub(super) fn init(command: Init, config: &Path) -> Result<(), Failure> {
     directory(home, 0o755)?;
     directory(&places.policy, 0o755)?;
     directory(&places.secrets, 0o700)?;
-    for (name, secret) in [("client", &answers.client_secret), (answers.target.as_str(), &answers.password)] {
+    let secrets = [
+        (places.client_secret(), &answers.client_secret),
+        (places.password(&answers.target), &answers.password),
+    ];
+    for (path, secret) in &secrets {
         if let Some(secret) = secret {
-            write(&places.secrets.join(name), secret, 0o600, force)?;
+            write(path, secret, 0o600, force)?;
         }
     }
     write(&policy, &policy_text, 0o644, force)?;

@@ -24,7 +24,7 @@ pub(super) fn config(answers: &Answers, places: &Places) -> String {
         quoted(&answers.client_id)
     );
     if answers.client_secret.is_some() {
-        let _ = writeln!(text, "client_secret_file = {}", path(&places.secrets.join("client")));
+        let _ = writeln!(text, "client_secret_file = {}", path(&places.client_secret()));
     }
     let _ = write!(
         text,
@@ -47,7 +47,7 @@ pub(super) fn config(answers: &Answers, places: &Places) -> String {
         quoted(&answers.user)
     );
     if answers.password.is_some() {
-        let _ = writeln!(text, "password_file = {}", path(&places.secrets.join(&answers.target)));
+        let _ = writeln!(text, "password_file = {}", path(&places.password(&answers.target)));
     }
     match answers.protocol {
         Protocol::Postgres => {

@@ -18,6 +18,9 @@ pub enum SshError {
     /// It has none of the algorithms that Sluice uses.
     #[error("the target offers no algorithm that Sluice uses ({0})")]
     Algorithms(String),
+    /// It has ciphers that are only safe with strict key exchange, and not that (CVE-2023-48795, Terrapin).
+    #[error("the target's SSH is open to Terrapin: it has no strict key exchange, and chose {0}")]
+    Terrapin(String),
     /// Its host key is another one than the one that is known: somebody may be in between.
     #[error("the host key of the target has changed; somebody may be in between")]
     HostKeyChanged {
@@ -78,6 +81,9 @@ impl SshError {
             Self::Unreachable(_) | Self::Late | Self::Broken(_) => {
                 "Try again later. If it lasts, ask the administrator of that host whether it is up."
             }
+            Self::Terrapin(_) => {
+                "Nothing was sent. Its administrator has to update its SSH server, or to offer AES-GCM."
+            }
             Self::Algorithms(_) => "The target is too old, or too new: tell its administrator.",
             Self::HostKeyChanged { .. } => {
                 "Nothing was sent. If the host was installed anew, the administrator of Sluice has to take its line \
@@ -111,6 +117,7 @@ impl SshError {
             Self::Late => "late",
             Self::Broken(_) => "closed",
             Self::Algorithms(_) => "algorithms",
+            Self::Terrapin(_) => "terrapin",
             Self::HostKeyChanged { .. } => "host_key_changed",
             Self::HostKeyUnknown { .. } => "host_key_unknown",
             Self::Unremembered(_) => "unremembered",

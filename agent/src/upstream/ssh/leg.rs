@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use russh::client::{ChannelOpenHandle, Handler, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelId, ChannelOpenFailure};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
 use tokio::sync::mpsc;
 
 use super::SshError;
@@ -65,6 +65,10 @@ impl Handler for Leg {
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, SshError> {
         self.expected.check(shown).map(|()| true)
+    }
+
+    async fn kex_done(&mut self, _: Option<&[u8]>, names: &Names, _: &mut Session) -> Result<(), SshError> {
+        crate::ssh::check_strict(names).map_err(SshError::Terrapin)
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), SshError> {

@@ -65,12 +65,23 @@ struct Place {
 
 /// A server with this host key, and perhaps a certificate for it.
 async fn serve(key: &PrivateKey, certificate: Option<Certificate>, lets: Lets) -> Place {
+    serve_with(key, certificate, lets, russh::Preferred::default()).await
+}
+
+/// The same with these algorithms.
+async fn serve_with(
+    key: &PrivateKey,
+    certificate: Option<Certificate>,
+    lets: Lets,
+    preferred: russh::Preferred,
+) -> Place {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let config = Arc::new(server::Config {
         keys: vec![key.clone()],
         certificates: certificate.into_iter().collect(),
         auth_rejection_time: Duration::ZERO,
+        preferred,
         ..server::Config::default()
     });
     let served = lets.clone();
@@ -115,11 +126,26 @@ fn target(host_keys: &[&PrivateKey], host_ca: &[&PrivateKey]) -> Target {
 }
 
 fn certificate(ca: &PrivateKey, key: &PrivateKey, kind: CertType, name: &str) -> Certificate {
+    certificate_for(ca, key, kind, name, -60..60)
+}
+
+/// Valid in these seconds from now; for everybody where the name is empty.
+fn certificate_for(
+    ca: &PrivateKey,
+    key: &PrivateKey,
+    kind: CertType,
+    name: &str,
+    valid: std::ops::Range<i64>,
+) -> Certificate {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let [from, until] = [valid.start, valid.end].map(|at| now.checked_add_signed(at).unwrap());
     let mut builder =
-        Builder::new_with_random_nonce(&mut safe_rng(), key.public_key().clone(), now - 60, now + 60)
-            .unwrap();
-    builder.cert_type(kind).unwrap().key_id("x").unwrap().valid_principal(name).unwrap();
+        Builder::new_with_random_nonce(&mut safe_rng(), key.public_key().clone(), from, until).unwrap();
+    builder.cert_type(kind).unwrap().key_id("x").unwrap();
+    match name {
+        "" => builder.all_principals_valid().unwrap(),
+        name => builder.valid_principal(name).unwrap(),
+    };
     builder.sign(ca).unwrap()
 }
 
@@ -219,6 +245,55 @@ async fn a_host_certificate_is_for_the_target_and_of_a_known_ca() {
     let shown = certificate(&host, &host, CertType::Host, "app.internal");
     let place = serve(&host, Some(shown), lets_password()).await;
     assert_eq!(kind(&target(&[&host], &[&ca]), &place, password("s3cret"), &known).await.0, "ok");
+}
+
+#[tokio::test]
+async fn c10_a_host_certificate_that_is_over_or_for_everybody_is_none() {
+    let (_dir, known) = known_hosts();
+    let (ca, host) = (new_key(Algorithm::Ed25519), new_key(Algorithm::Ed25519));
+    let app = target(&[], &[&ca]);
+    for (name, valid, expected) in [
+        ("app.internal", -60..60, "ok"),
+        ("app.internal", -120..-60, "host_key_unknown"),
+        ("app.internal", 600..1200, "host_key_unknown"),
+        ("", -60..60, "host_key_unknown"),
+        ("*", -60..60, "host_key_unknown"),
+    ] {
+        let shown = certificate_for(&ca, &host, CertType::Host, name, valid.clone());
+        let place = serve(&host, Some(shown), lets_password()).await;
+        assert_eq!(kind(&app, &place, password("s3cret"), &known).await.0, expected, "{name} {valid:?}");
+    }
+}
+
+#[tokio::test]
+async fn c10_a_target_without_strict_key_exchange_is_open_to_terrapin_unless_it_has_gcm() {
+    use russh::{cipher, kex, mac};
+    let (_dir, known) = known_hosts();
+    let host = new_key(Algorithm::Ed25519);
+    let app = target(&[&host], &[]);
+    let strict = vec![kex::CURVE25519, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER];
+    let lax = vec![kex::CURVE25519];
+    for (kex, cipher, mac, expected) in [
+        (&lax, cipher::CHACHA20_POLY1305, mac::HMAC_SHA256, "terrapin"),
+        (&lax, cipher::AES_256_CTR, mac::HMAC_SHA256_ETM, "terrapin"),
+        (&lax, cipher::AES_256_CTR, mac::HMAC_SHA256, "ok"),
+        (&lax, cipher::AES_256_GCM, mac::HMAC_SHA256_ETM, "ok"),
+        (&strict, cipher::CHACHA20_POLY1305, mac::HMAC_SHA256, "ok"),
+        (&strict, cipher::AES_256_CTR, mac::HMAC_SHA256_ETM, "ok"),
+        (&strict, cipher::AES_256_CBC, mac::HMAC_SHA256, "algorithms"),
+        (&strict, cipher::AES_256_CTR, mac::HMAC_SHA1, "algorithms"),
+        (&vec![kex::DH_G1_SHA1], cipher::AES_256_GCM, mac::HMAC_SHA256, "algorithms"),
+    ] {
+        let preferred = russh::Preferred {
+            kex: kex.clone().into(),
+            cipher: vec![cipher].into(),
+            mac: vec![mac].into(),
+            ..russh::Preferred::default()
+        };
+        let place = serve_with(&host, None, lets_password(), preferred).await;
+        let found = kind(&app, &place, password("s3cret"), &known).await.0;
+        assert_eq!(found, expected, "{kex:?} {cipher:?} {mac:?}");
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,14 @@ impl Place<'_> {
         }
     }
 
+    /// A program that is about to run in a session, by the kernel's word: `Command::"target/path"`.
+    pub fn run(&self, path: &str) -> Operation {
+        let command = Resource::new(ResourceKind::Command, [self.target, path]);
+        let text = escaped(path.as_bytes());
+        let understood = format!("the program {text}");
+        Operation { text, ..self.operation("run", vec![Ask::new("run", command)], &understood) }
+    }
+
     fn program(&self, program: &Program, asks: &mut Vec<Ask>) {
         let command = |name: &str| {
             let path = [self.target, name].into_iter().chain(program.arguments.iter().map(String::as_str));

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_api::common::Executed;
-use sluice_api::handover::Settled;
+use sluice_api::handover::{Run, Settled};
 use sluice_api::record;
 use sluice_api::record::entry::Entry;
 use tokio::sync::mpsc;
@@ -12,7 +12,10 @@ use tokio::time::{sleep, timeout};
 
 use super::link::Link;
 use crate::audit;
-use crate::lineage::{Registration, outside};
+use super::judge::Verdict;
+use super::say;
+use crate::gate::Held;
+use crate::lineage::{Registration, Told, outside};
 
 /// After the session, for its processes to end.
 const AFTER: Duration = Duration::from_secs(1);
@@ -29,7 +32,7 @@ pub(in crate::services::ssh) struct Following {
     /// Its place with those that are followed.
     pub(in crate::services::ssh) registration: Registration,
     /// Its executions.
-    pub(in crate::services::ssh) inbox: mpsc::Receiver<Executed>,
+    pub(in crate::services::ssh) inbox: mpsc::Receiver<Told>,
 }
 
 /// The same while it stands.
@@ -47,18 +50,73 @@ impl Link {
         let (link, mut inbox) = (Arc::clone(self), following.inbox);
         let writer = tokio::spawn(async move {
             link.tape().entry(Entry::Lineage(begun)).await;
-            while let Some(executed) = inbox.recv().await {
-                let outside = outside(&executed);
-                link.tape().entry(Entry::Executed(executed)).await;
-                if let Some(message) = outside {
-                    let end = record::Lineage { state: "outside".into(), message, ..Default::default() };
-                    link.tape().entry(Entry::Lineage(end)).await;
+            while let Some(told) = inbox.recv().await {
+                match told {
+                    Told::Executed(executed) => link.executed(executed).await,
+                    // what waits for an approval keeps nobody else waiting
+                    Told::Asked(run) => drop(tokio::spawn(Arc::clone(&link).decide(run))),
                 }
             }
         });
         let required = self.gated().facts().target.ssh().is_some_and(|ssh| ssh.truth.is_required());
         let looker = (followed && required).then(|| tokio::spawn(Arc::clone(self).look()));
         followed.then_some(Followed { registration: following.registration, writer, looker })
+    }
+
+    async fn executed(&self, executed: Executed) {
+        let outside = outside(&executed);
+        self.tape().entry(Entry::Executed(executed)).await;
+        if let Some(message) = outside {
+            let end = record::Lineage { state: "outside".into(), message, ..Default::default() };
+            self.tape().entry(Entry::Lineage(end)).await;
+        }
+    }
+
+    /// A program is about to run in this session, and waits.
+    async fn decide(self: Arc<Self>, run: Run) {
+        let (id, started) = (self.tape().operation(), std::time::Instant::now());
+        let operation = self.place().run(&run.path);
+        let refused = match self.judge(id, &operation).await {
+            Verdict::Go(_permit) => None,
+            Verdict::No(words) => Some(words),
+            Verdict::Wait(held) => self.program_approved(id, &operation.understood, held).await.err(),
+        };
+        if let Some(words) = &refused {
+            self.say_to_all(id, "ERROR", words).await;
+            self.completed(id, "refused".to_owned(), true, started).await;
+        }
+        self.house().link.decided(run.request, refused.is_none()).await;
+    }
+
+    async fn program_approved(&self, id: u64, what: &str, mut held: Held) -> Result<(), Vec<String>> {
+        let lines = [
+            format!("waiting for the approval of {}: {what}", held.wanted()),
+            format!("rule {}; somebody else runs: sluice approve {}", held.rules().join(", "), held.id()),
+        ];
+        self.say_to_all(id, "NOTICE", &lines).await;
+        let approval = held.id().to_owned();
+        let decided = tokio::select! {
+            decided = held.wait() => decided.map(drop).map_err(|refusal| say::refusal(&refusal)),
+            _ = self.ending() => Err(vec!["the session has ended".to_owned()]),
+        };
+        match &decided {
+            Ok(()) => {
+                for by in held.approved_by() {
+                    self.approval(id, &approval, "approved", Some(by)).await;
+                }
+                self.approval(id, &approval, "used", None).await;
+                self.say_to_all(id, "NOTICE", &["approved".to_owned()]).await;
+            }
+            Err(_) => self.approval(id, &approval, "denied", None).await,
+        }
+        decided
+    }
+
+    async fn say_to_all(&self, id: u64, severity: &str, lines: &[String]) {
+        self.tape().said(id, severity, lines).await;
+        if self.flush().await {
+            self.tell_all(lines).await;
+        }
     }
 
     /// A session whose programs have to be seen ends when one could not be.
