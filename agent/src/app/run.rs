@@ -32,6 +32,8 @@ use crate::upstream::{Secrets, Upstreams};
 const SECRETS_PATIENCE: Duration = Duration::from_secs(5);
 /// Sessions in hand may go on for so long after [`News::Stop`]; the loader waits a little longer.
 const FINISH_PATIENCE: Duration = Duration::from_secs(8);
+/// Of these, what has just been accepted may take so long to be answered.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// After that, and when the loader is gone: to tell the clients and seal the recordings.
 const SEAL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -282,6 +284,14 @@ async fn watch_recorder(house: Arc<House>) {
 }
 
 async fn finish(house: &House, patience: Duration) {
+    // what was accepted a moment ago is no session yet, and is to have its answer
+    let all = usize::try_from(house.settings.load().config.limits.connections).unwrap_or(usize::MAX);
+    let answered = async {
+        while house.connections.available_permits() < all {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(ANSWER_PATIENCE.min(patience), answered).await;
     let gone = async {
         while house.gate.open_sessions() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
