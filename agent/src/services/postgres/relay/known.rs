@@ -15,7 +15,7 @@ use super::Tape;
 use super::budget::Budget;
 use super::execution::{Run, Shape, Understood};
 use super::machine::Machine;
-use super::understand::Wish;
+use super::understand::{Verdict, Wish, recorded};
 use crate::gate::{Permit, Repeatable};
 use crate::masking::RowMask;
 
@@ -118,7 +118,7 @@ impl<R: Tape> Machine<R> {
             id: 0,
             text: String::new(),
             parameters: Vec::new(),
-            ..self.recorded(0, wish, statement, "permit", permit.rules(), "")
+            ..recorded(0, wish, statement, Verdict::Permit(permit.rules(), None))
         };
         let key = KnownKey::of(&wish.understood);
         if self.memory.statements.len() >= MOST {

@@ -139,13 +139,23 @@ impl<R: Tape> Machine<R> {
                 None => match self.gated.judge_with(&operation, &means(&|| sql::reason(&wish.text))) {
                     Outcome::Permit(permit) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "permit", permit.rules(), "", permit.reason());
+                        self.record(
+                            number,
+                            wish,
+                            statement,
+                            Verdict::Permit(permit.rules(), permit.reason()),
+                        );
                         self.granted_before(number, &permit);
                         (number, permit)
                     }
                     Outcome::Hold(waiting) => {
                         let number = self.operation();
-                        self.record(number, wish, statement, "hold", waiting.rules(), "", waiting.reason());
+                        self.record(
+                            number,
+                            wish,
+                            statement,
+                            Verdict::Hold(waiting.rules(), waiting.reason()),
+                        );
                         self.announce(number, &operation, &waiting);
                         let questions = plain
                             .then(|| Questions::of(&wish.text, statement, &wish.parameters, &self.path))
@@ -159,10 +169,7 @@ impl<R: Tape> Machine<R> {
                             number,
                             wish,
                             statement,
-                            "refuse",
-                            &refusal.rules,
-                            &refusal.message,
-                            None,
+                            Verdict::Refuse(&refusal.rules, &refusal.message),
                         );
                         return Judged::Refused(refused(&refusal, &operation));
                     }
@@ -195,7 +202,7 @@ impl<R: Tape> Machine<R> {
         match self.gated.judge_with(&operation, &means(&|| sql::reason(&wish.text))) {
             Outcome::Refuse(refusal) => {
                 let number = self.operation();
-                self.record(number, wish, statement, "refuse", &refusal.rules, &refusal.message, None);
+                self.record(number, wish, statement, Verdict::Refuse(&refusal.rules, &refusal.message));
                 Some(refused(&refusal, &operation))
             }
             // the policy has changed in between
@@ -459,53 +466,16 @@ impl<R: Tape> Machine<R> {
         }
         let message = "refused: protected columns can't be masked in this form of COPY";
         let number = self.operation();
-        self.record(number, wish, statement, "refuse", &["copy-form".to_owned()], message, None);
+        self.record(number, wish, statement, Verdict::Refuse(&["copy-form".to_owned()], message));
         Some(
             Report::new("ERROR", code::REFUSED, message)
                 .hint("Name the columns, and use FORMAT csv or FORMAT text without HEADER."),
         )
     }
 
-    fn record(
-        &mut self,
-        number: u64,
-        wish: &Wish,
-        statement: &Statement,
-        verdict: &str,
-        rules: &[String],
-        message: &str,
-        reason: Option<&str>,
-    ) {
-        let mut operation = self.recorded(number, wish, statement, verdict, rules, message);
-        operation.reason = reason.unwrap_or_default().to_owned();
+    fn record(&mut self, number: u64, wish: &Wish, statement: &Statement, verdict: Verdict<'_>) {
+        let operation = recorded(number, wish, statement, verdict);
         self.tape.entry(record::entry::Entry::Operation(operation));
-    }
-
-    /// The operation as it stands in the recording.
-    pub(super) fn recorded(
-        &self,
-        number: u64,
-        wish: &Wish,
-        statement: &Statement,
-        verdict: &str,
-        rules: &[String],
-        message: &str,
-    ) -> record::Operation {
-        let (text, text_sha256) = cut(&wish.text);
-        let relations = statement.relations.iter();
-        record::Operation {
-            id: number,
-            kind: "statement".to_owned(),
-            text,
-            parameters: wish.parameters.iter().map(|p| cut(p).0).collect(),
-            verdict: verdict.to_owned(),
-            rules: rules.to_vec(),
-            effects: statement.effects.names().map(str::to_owned).collect(),
-            relations: relations.map(|r| format!("{} {}.{}", r.access.action(), r.schema, r.name)).collect(),
-            message: message.to_owned(),
-            text_sha256,
-            reason: String::new(),
-        }
     }
 
     /// An approval that was given beforehand covers it.
@@ -548,6 +518,45 @@ fn means(stated: &dyn Fn() -> Option<String>) -> Means<'_> {
         stated,
         how: "Say why, in a comment of the statement: -- reason: OPS-12, as agreed   or for all that follows: \
               SET sluice.reason = 'OPS-12, as agreed'",
+    }
+}
+
+/// What the gate has said, with the names of the rules.
+pub(super) enum Verdict<'a> {
+    /// And why the person does it.
+    Permit(&'a [String], Option<&'a str>),
+    /// Likewise.
+    Hold(&'a [String], Option<&'a str>),
+    /// In words.
+    Refuse(&'a [String], &'a str),
+}
+
+/// The operation as it stands in the recording.
+pub(super) fn recorded(
+    number: u64,
+    wish: &Wish,
+    statement: &Statement,
+    verdict: Verdict<'_>,
+) -> record::Operation {
+    let (text, text_sha256) = cut(&wish.text);
+    let relations = statement.relations.iter();
+    let (verdict, rules, message, reason) = match verdict {
+        Verdict::Permit(rules, reason) => ("permit", rules, "", reason),
+        Verdict::Hold(rules, reason) => ("hold", rules, "", reason),
+        Verdict::Refuse(rules, message) => ("refuse", rules, message, None),
+    };
+    record::Operation {
+        id: number,
+        kind: "statement".to_owned(),
+        text,
+        parameters: wish.parameters.iter().map(|p| cut(p).0).collect(),
+        verdict: verdict.to_owned(),
+        rules: rules.to_vec(),
+        effects: statement.effects.names().map(str::to_owned).collect(),
+        relations: relations.map(|r| format!("{} {}.{}", r.access.action(), r.schema, r.name)).collect(),
+        message: message.to_owned(),
+        text_sha256,
+        reason: reason.unwrap_or_default().to_owned(),
     }
 }
 

@@ -53,14 +53,13 @@ impl Link {
             }
         };
         self.tape().entry(Entry::Operation(entry)).await;
-        match &verdict {
-            Verdict::Wait(held) => self.approval(id, held.id(), "requested", None).await,
-            // it was given beforehand
-            Verdict::Go(permit) => match permit.approval() {
-                Some(grant) => self.approval(id, grant, "granted", None).await,
-                None => {}
-            },
-            Verdict::No(_) => {}
+        let approval = match &verdict {
+            Verdict::Wait(held) => Some((held.id(), "requested")),
+            Verdict::Go(permit) => permit.approval().map(|grant| (grant, "granted")),
+            Verdict::No(_) => None,
+        };
+        if let Some((approval, state)) = approval {
+            self.approval(id, approval, state, None).await;
         }
         verdict
     }
