@@ -6,7 +6,9 @@ use std::{fs, io::Write};
 
 use proptest::prelude::*;
 
-use crate::{Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, Protocol, SshProof, Target, TlsMode};
+use crate::{
+    Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, Mode, Protocol, SshProof, Target, TlsMode,
+};
 
 const EXAMPLE: &str = include_str!("../../../packaging/example/sluice.toml");
 const LEAST: &str = r#"
@@ -93,10 +95,7 @@ fn every_key_stands_in_the_example_with_a_comment() {
             assert!(above.starts_with('#'), "`{key}` has no comment above it");
         }
     }
-    assert_eq!(
-        sections, 16,
-        "root, seven sections, the database with its three closed tables, two ssh targets with one each"
-    );
+    assert_eq!(sections, 22, "root, seven sections, five targets with those of their tables that are closed");
 }
 
 #[test]
@@ -297,7 +296,7 @@ fn an_ssh_target_means_what_it_says() {
     assert_eq!((ssh.host_keys.len(), ssh.host_ca.len()), (1, 1));
     let appliance = config.target("appliance").and_then(Target::ssh).expect("appliance");
     assert_eq!(appliance.proof, SshProof::Key("/etc/sluice/secrets/appliance".into()));
-    let password = EXAMPLE.replace("key_file = ", "password_file = ");
+    let password = EXAMPLE.replace("key_file = \"/etc/sluice", "password_file = \"/etc/sluice");
     let config = Config::parse("sluice.toml", &password).expect("a password");
     let appliance = config.target("appliance").and_then(Target::ssh).expect("appliance");
     assert_eq!(appliance.proof, SshProof::Password("/etc/sluice/secrets/appliance".into()));
@@ -308,6 +307,27 @@ fn an_ssh_target_means_what_it_says() {
 
 fn config_targets() -> Vec<Target> {
     Config::parse("x", EXAMPLE).expect("the example passes").targets
+}
+
+#[test]
+fn a_service_of_this_host_means_what_it_says() {
+    let config = Config::parse("sluice.toml", EXAMPLE).expect("the example passes");
+    let ledger = config.target("ledger").expect("ledger");
+    assert_eq!(ledger.mode, Mode::Ingress { address: "127.0.0.1".parse().expect("an address") });
+    assert_eq!(config.target("shop").expect("shop").mode, Mode::Egress);
+    let own = config.target("this-host").expect("this-host");
+    let hosts: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["localhost", "127.0.0.1", "::1"]);
+
+    only(&changed("certificate_file = \"/etc/postgresql/server.pem\"\n", ""), "go together");
+    only(&changed("address = \"127.0.0.1\"", "address = \"0.0.0.0\""), "nobody connects to");
+    let odd = changed("mode = \"ingress\"", "mode = \"inside\"");
+    assert!(odd.iter().any(|d| d.message.contains("inside")), "{odd:?}");
+    let egress = EXAMPLE.replacen("name = \"ledger\"\nmode = \"ingress\"", "name = \"ledger\"", 1);
+    let found = wrong(&egress);
+    for key in ["certificate_file", "address"] {
+        assert!(found.iter().any(|d| d.message.contains(key) && d.hint.is_some()), "{key}: {found:?}");
+    }
 }
 
 #[test]
