@@ -169,6 +169,16 @@ fn people_reach_a_service_of_this_host_by_plain_clients() {
         )?;
         assert!(said.text.contains("***"), "masked: {}", said.text);
 
+        // what runs there is the kernel's to tell: a script's programs too
+        let script = "sh -c '/bin/uname --nodename; /bin/uname --machine'";
+        let said = alice.run(&host.stage, &format!("ssh {strict} 127.0.0.1 \"{script}\""))?;
+        assert!(said.text.contains("x86_64"), "{}", said.text);
+        let id = "$(sluice sessions --limit 1 --json | grep -m1 '\"id\"' | cut -d'\"' -f4)";
+        until("the programs in the recording", Duration::from_secs(10), || {
+            let seen = format!("sluice replay {id} --json | grep -c '\"program\":\"[^\"]*/uname\"'");
+            Ok(alice.run(&host.stage, &seen)?.text.trim().ends_with('2'))
+        })?;
+
         // from another host nobody is known by what this host knows: a token, or nothing
         let issuer = host.world.provider.issuer.clone();
         let token = host.world.provider.mint(&alice_is, &issuer, "good")?;

@@ -180,7 +180,10 @@ impl CopyMask {
                     let at = out.len() + self.quotes(field);
                     out.extend_from_slice(field);
                     let end = out.len() - self.quotes(field);
-                    detect::scrub_hinted(out.get_mut(at..end).unwrap_or_default(), plan.hints);
+                    let found = detect::scrub_hinted(out.get_mut(at..end).unwrap_or_default(), plan.hints);
+                    if !found.is_empty() {
+                        super::counts::detected();
+                    }
                 }
                 Treatment::Mask { .. } => {
                     let mut value = std::mem::take(&mut self.scratch);

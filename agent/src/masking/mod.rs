@@ -10,6 +10,7 @@
 //! * [`scrub`]: free text (error details, notices, notification payloads).
 
 mod copy;
+mod counts;
 mod detect;
 mod prefilter;
 mod row;
@@ -17,6 +18,7 @@ mod show;
 pub mod stream;
 
 pub use copy::{CopyFormat, CopyMask};
+pub use counts::masked;
 pub use detect::{Families, hints, scrub, scrub_hinted, scrub_in_place};
 pub use row::{InvalidRow, RowMask};
 pub use show::MaskKey;

@@ -4,7 +4,6 @@ use super::detect::scrub_hinted;
 use super::prefilter::may_hold;
 use super::show::{Holds, MaskKey, holds, show};
 use super::{ColumnPlan, Treatment};
-use crate::metrics::DETECTED;
 
 /// Bytes that are no row of the announced shape; the session ends, since nothing behind them can be trusted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -109,7 +108,9 @@ impl RowMask {
                     let start = out.len();
                     out.extend_from_slice(value);
                     let found = scrub_hinted(out.get_mut(start..).unwrap_or_default(), plan.hints);
-                    DETECTED.add(u64::from(!found.is_empty()));
+                    if !found.is_empty() {
+                        super::counts::detected();
+                    }
                 }
                 Act::Show => self.shown(plan, value, out),
             }

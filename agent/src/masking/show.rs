@@ -49,7 +49,7 @@ pub(super) fn show(plan: &ColumnPlan, value: &[u8], key: &MaskKey, out: &mut Vec
         out.extend_from_slice(value);
         return true;
     };
-    crate::metrics::MASKED.add(1);
+    super::counts::classed();
     let kind = if *derived { MaskKind::Redact } else { *kind };
     if kind == MaskKind::Null {
         return false;

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::detect::scrub_in_place;
-use super::prefilter::SHORTEST;
+use super::prefilter::{SHORTEST, may_hold};
 
 /// Bytes that are held back at most.
 pub const HOLD: usize = 4096;
@@ -145,12 +145,29 @@ impl StreamMask {
     /// Takes a piece of the stream and appends to `out` what may be shown.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let before = out.len();
-        for (n, byte) in piece.iter().enumerate() {
+        let mut rest = piece;
+        while !rest.is_empty() {
             if self.kind == Kind::Binary {
-                out.extend_from_slice(piece.get(n..).unwrap_or_default());
+                out.extend_from_slice(rest);
                 break;
             }
-            self.byte(*byte, out);
+            let harmless = self.harmless_lines(rest);
+            let (lines, after) = rest.split_at(harmless);
+            if harmless > 0 {
+                out.extend_from_slice(lines);
+                self.column = Some(0);
+                self.line_start = true;
+            }
+            let line = memchr::memchr(b'\n', after).map_or(after.len(), |end| end + 1);
+            let (line, after) = after.split_at(line);
+            for (n, byte) in line.iter().enumerate() {
+                if self.kind == Kind::Binary {
+                    out.extend_from_slice(line.get(n..).unwrap_or_default());
+                    break;
+                }
+                self.byte(*byte, out);
+            }
+            rest = after;
         }
         if self.at.last().is_none_or(|at| *at == RELEASED) {
             // nothing visible is held back: sequences, a line's end
@@ -169,6 +186,32 @@ impl StreamMask {
         self.judge();
         self.release(self.held.len(), out);
         self.deadline = None;
+    }
+
+    /// How many bytes at the front are whole lines that would go through as they are, looked at in one go each: most of
+    /// what programs write. A terminal's lines may belong together (a value that was wrapped), a command's never do.
+    fn harmless_lines(&self, rest: &[u8]) -> usize {
+        let at_rest = matches!(self.kind, Kind::Pipe { seen, .. } if seen >= PROOF)
+            && self.held.is_empty()
+            && self.text.is_empty()
+            && self.sequence == Sequence::None
+            && self.margin == Margin::None
+            && self.key == Key::Outside
+            && !self.running
+            && self.columns == 0;
+        if !at_rest {
+            return 0;
+        }
+        let mut harmless = 0;
+        for end in memchr::memchr_iter(b'\n', rest) {
+            let line = rest.get(harmless..=end).unwrap_or_default();
+            // a sequence that colours may stand in the middle of a value
+            if may_hold(line) || memchr::memchr(0x1b, line).is_some() {
+                break;
+            }
+            harmless = end + 1;
+        }
+        harmless
     }
 
     fn byte(&mut self, byte: u8, out: &mut Vec<u8>) {
@@ -398,6 +441,7 @@ impl StreamMask {
         self.scratch.extend_from_slice(&self.text);
         let mut found = scrub_in_place(&mut self.scratch);
         if found {
+            super::counts::detected();
             star(&mut self.held, &self.text, &self.at, &self.scratch);
         }
         let to_its_end = self.scratch.last() != self.text.last();

@@ -66,10 +66,6 @@ pub static PERMITTED: Counter = Counter::new();
 pub static HELD: Counter = Counter::new();
 /// Operations that were refused at once.
 pub static REFUSED: Counter = Counter::new();
-/// Values of classed columns that were shown masked.
-pub static MASKED: Counter = Counter::new();
-/// Values and stretches of output in which a detector has found something.
-pub static DETECTED: Counter = Counter::new();
 /// Bytes that were written to recordings.
 pub static RECORDED: Counter = Counter::new();
 /// How long fdatasync of a recording took.

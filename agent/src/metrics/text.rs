@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use sluice_api::handover::Layers;
 
-use super::{BOUNDS, Counter, DETECTED, HELD, Latency, MASKED, PERMITTED, RECORDED, REFUSED, SYNC};
+use super::{BOUNDS, Counter, HELD, Latency, PERMITTED, RECORDED, REFUSED, SYNC};
 use crate::app::House;
 
 /// A text in the making.
@@ -90,13 +90,14 @@ fn sessions(out: &mut Exposition, house: &House) {
 fn operations(out: &mut Exposition) {
     let verdicts = [("permit", &PERMITTED), ("hold", &HELD), ("refuse", &REFUSED)];
     out.counter("sluice_verdicts_total", "Operations, by what was said to them.", "verdict", &verdicts);
-    let masked = [("class", &MASKED), ("detector", &DETECTED)];
-    out.counter(
+    out.metric(
         "sluice_masked_total",
+        "counter",
         "Values of classed columns that were masked; values and pieces of output in which a detector found something.",
-        "by",
-        &masked,
     );
+    for (by, times) in crate::masking::masked() {
+        out.sample("sluice_masked_total", &[("by", by)], times);
+    }
 }
 
 fn recording(out: &mut Exposition, house: &House) {

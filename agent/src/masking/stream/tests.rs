@@ -190,6 +190,27 @@ proptest! {
         prop_assert_eq!(&out, &wanted);
     }
 
+    /// Lines that are dismissed in one go come to the same as byte by byte.
+    #[test]
+    fn whole_lines_come_to_the_same(bytes in output(), lines in 1usize..4) {
+        let mut all = b"what shows that this is text\n".repeat(PROOF / 20);
+        for _ in 0..lines {
+            all.extend_from_slice(&bytes);
+            all.push(b'\n');
+        }
+        let (mut at_once, mut by_byte) = (Vec::new(), Vec::new());
+        let (mut first, mut second) = (StreamMask::pipe(), StreamMask::pipe());
+        first.push(&all, &mut at_once);
+        first.flush(&mut at_once);
+        for byte in &all {
+            second.push(std::slice::from_ref(byte), &mut by_byte);
+        }
+        second.flush(&mut by_byte);
+        prop_assert_eq!(String::from_utf8_lossy(&at_once), String::from_utf8_lossy(&by_byte));
+        prop_assert_eq!(first.line_start, second.line_start);
+        prop_assert_eq!(first.column, second.column);
+    }
+
     #[test]
     fn nothing_is_lost_and_only_stars_are_new(bytes in proptest::collection::vec(any::<u8>(), 0..600), flush_at in 0usize..600) {
         let mut mask = StreamMask::terminal(20);
