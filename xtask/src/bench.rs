@@ -21,29 +21,9 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum What {
     /// pgbench, connections, COPY and many small rows
-    Postgres {
-        /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// A short run: shows that everything works, not how fast it is
-        #[arg(long)]
-        quick: bool,
-        /// Only rows whose name contains this
-        #[arg(long, value_name = "PART")]
-        only: Option<String>,
-    },
+    Postgres(Roads),
     /// Bulk by exec, sftp and scp, logins, many commands, memory: direct, by OpenSSH's -J and through Sluice
-    Ssh {
-        /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// A short run: shows that everything works, not how fast it is
-        #[arg(long)]
-        quick: bool,
-        /// Only rows whose name contains this
-        #[arg(long, value_name = "PART")]
-        only: Option<String>,
-    },
+    Ssh(Roads),
     /// Precision, recall and speed of the detectors on columns from Faker, beside Microsoft Presidio
     Detect {
         /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
@@ -55,12 +35,26 @@ enum What {
     },
 }
 
+/// What both comparisons of roads take.
+#[derive(Args)]
+struct Roads {
+    /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// A short run: shows that everything works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Only rows whose name contains this
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
+}
+
 /// Release binaries, then the harness.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::here()?;
-    let (act, json, quick, only) = match &options.what {
-        What::Postgres { json, quick, only } => ("bench", json, quick, only),
-        What::Ssh { json, quick, only } => ("bench-ssh", json, quick, only),
+    let (act, Roads { json, quick, only }) = match &options.what {
+        What::Postgres(roads) => ("bench", roads),
+        What::Ssh(roads) => ("bench-ssh", roads),
         What::Detect { json, values } => return detect(&workspace, json.as_deref(), *values),
     };
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Bench], &workspace)?;

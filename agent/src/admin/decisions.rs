@@ -26,7 +26,7 @@ pub(super) fn decide(house: &House, caller: &Caller, asked: &admin::Decide) -> A
     let login = caller.logged_in()?;
     let own = login.principal().to_owned_principal();
     let tried = |outcome: &str| {
-        let event = audit::decision_tried(&asked.id, &own, asked.approve, outcome);
+        let event = audit::decision_tried(asked, &own, outcome);
         house
             .audit
             .record_now(&event)

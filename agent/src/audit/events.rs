@@ -136,13 +136,14 @@ pub fn grant_revoked(grant: &admin::Grant, by: &Principal) -> Event {
 }
 
 /// Somebody decided on a request, or tried to.
-pub fn decision_tried(id: &str, who: &Principal, approve: bool, outcome: &str) -> Event {
-    let wanted = if approve { "approve" } else { "deny" };
+pub fn decision_tried(asked: &admin::Decide, who: &Principal, outcome: &str) -> Event {
+    let wanted = if asked.approve { "approve" } else { "deny" };
     event(
         "approval",
         "decision",
         "notice",
-        json!({"actor": person(who), "id": id, "wanted": wanted, "outcome": outcome}),
+        json!({"actor": person(who), "id": asked.id, "wanted": wanted, "lasts_s": asked.lasts_s,
+               "outcome": outcome}),
     )
 }
 

@@ -370,7 +370,12 @@ impl<R: Tape> Machine<R> {
     /// When the statement that runs now has to be over, where its permit says so.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let execution = match &self.session.front()?.owed {
-            Owed::Query(execution) | Owed::Execute(execution) if !self.hushed => execution,
+            // an error can't stand in the middle of a message: it waits for the end of one that goes through in pieces
+            Owed::Query(execution) | Owed::Execute(execution)
+                if !self.hushed && self.passing_down.is_none() =>
+            {
+                execution
+            }
             _ => return None,
         };
         let run = execution.runs.front()?;

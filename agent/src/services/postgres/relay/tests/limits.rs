@@ -1,6 +1,7 @@
 //! `@limit`: however a result comes, no more of it passes than the permit says.
 use std::time::{Duration, Instant};
 
+use super::super::machine::Passing;
 use super::*;
 
 const LIMITED: &str = r#"
@@ -114,6 +115,18 @@ fn bytes_count() {
     let told = stage.down(&[orders(&["1", &"x".repeat(21), "2"]), complete("INSERT 0 3"), ready()].concat());
     assert_eq!(kinds(&told), "TDDEZ");
     assert!(text(&told).contains("40 bytes"));
+}
+
+#[test]
+fn no_message_is_cut_in_two_by_the_time() {
+    let mut stage = stage_under(LIMITED);
+    stage.up(&query("select id from orders"));
+    stage.down(&orders(&["1"]));
+    // as a long row that needs no mask leaves it
+    stage.machine.passing_down = Some(Passing { left: 3, forward: true, operation: None });
+    assert!(stage.machine.deadline().is_none(), "a part of the row has gone");
+    assert_eq!(stage.down(b"xyz"), b"xyz");
+    assert!(stage.machine.deadline().is_some());
 }
 
 #[test]
