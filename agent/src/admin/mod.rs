@@ -5,6 +5,7 @@
 //! login is refused without one; one user's connections can't keep others out.
 
 mod answers;
+mod classify;
 mod decisions;
 mod explain;
 mod live;
@@ -153,6 +154,7 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Replay(replay) => answers::replay(house, &caller, &replay, &mut wire).await?,
             request::Request::Events(events) => answers::events(house, &caller, &events, &mut wire).await?,
             request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
+            request::Request::Classify(asked) => classify::classify(house, &caller, &asked, &mut wire).await?,
             request::Request::Kill(kill) => live::kill(house, &caller, &kill),
             other => answers::answer(house, &caller, other).await,
         };

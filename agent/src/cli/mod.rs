@@ -1,6 +1,7 @@
 //! The people's command `sluice`: one file a command. stdout is data, stderr is talk.
 
 mod approvals;
+mod classify;
 mod client;
 mod doctor;
 mod events;
@@ -115,6 +116,8 @@ enum Command {
     Revoke(approvals::Revoke),
     /// What would be said to a statement, by which rule, and why.
     Explain(explain::Explain),
+    /// Propose classes for the columns of a database, by what its values look like.
+    Classify(classify::Classify),
     /// What happened: logins, decisions, refusals, bypass attempts.
     Events(events::Events),
     /// Check or try policies; needs no sluiced.
@@ -218,6 +221,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Grants => approvals::grants(client()?, global.json),
         Command::Revoke(command) => approvals::revoke(client()?, command),
         Command::Explain(command) => explain::explain(client()?, command, global.json),
+        Command::Classify(command) => classify::classify(client()?, command, global.json),
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),
         Command::Config(command) => offline::config(&command, &global.config),
