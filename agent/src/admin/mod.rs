@@ -10,6 +10,7 @@ mod decisions;
 mod explain;
 mod live;
 mod login;
+mod prove;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +27,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::app::House;
 use crate::identity::BoundLogin;
+
+pub(crate) use prove::KIND as COVERAGE;
 
 /// Conversations of one user at a time.
 const MAX_OF_ONE: usize = 64;

@@ -10,6 +10,7 @@ mod init;
 mod live;
 mod login;
 mod offline;
+mod prove;
 mod replay;
 mod sessions;
 mod status;
@@ -102,7 +103,9 @@ enum Command {
     Watch(live::Watch),
     /// End a session: one of yours, or (where policy lets you) anybody's.
     Kill(live::Kill),
-    /// Prove that recordings are whole and unchanged; needs no sluiced.
+    /// A signed report of what is enforced here, for an auditor to keep.
+    Prove(prove::Prove),
+    /// Prove that recordings and reports are whole and unchanged; needs no sluiced.
     Verify(verify::Verify),
     /// What waits for somebody's decision.
     Approvals,
@@ -214,6 +217,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(command) => replay::replay(client()?, command, global.json),
         Command::Watch(command) => live::watch(client()?, command, global.json),
         Command::Kill(command) => live::kill(client()?, command, global.json),
+        Command::Prove(command) => prove::prove(client()?, &command),
         Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Approvals => approvals::list(client()?, global.json),
         Command::Approve(command) => approvals::approve(client()?, command, global.json),
