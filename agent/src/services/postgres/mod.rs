@@ -2,6 +2,7 @@
 pub mod catalogue;
 pub(crate) mod classify;
 mod door;
+mod parameter;
 mod preview;
 pub mod relay;
 mod tape;
