@@ -83,6 +83,13 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
     let fence = house.fence.landlock;
     let state = if fence == "enforced" { "ok" } else { "degraded" };
     components.push(component("fence", state, format!("seccomp on, no capability, Landlock {fence}")));
+    components.push(if layers.standing.is_empty() {
+        let detail =
+            format!("compared to what was put there; {} incidents since it started", layers.incidents);
+        component("integrity", "ok", detail)
+    } else {
+        component("integrity", "degraded", layers.standing.join("; "))
+    });
     components.push(component("policy", "ok", house.gate.policy_digest()));
     Ok(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -96,6 +103,7 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
         components,
         policy_generation: house.gate.generation(),
         armed_for_s: layers.armed_for_s,
+        incidents: layers.incidents,
     })
 }
 

@@ -147,8 +147,20 @@ pub fn decision_tried(asked: &admin::Decide, who: &Principal, outcome: &str) -> 
     )
 }
 
+/// The guard was not as it was left, a layer's proof has changed, or its mode.
+fn guard(seen: &handover::KernelEvent, incident: &handover::Incident) -> Event {
+    let severity = if incident.healed { "warning" } else { "error" };
+    let fields = json!({"what": incident.what, "object": incident.object, "detail": cut(&incident.detail),
+                        "healed": incident.healed, "failure": cut(&incident.failure), "open_ms": incident.open_ms,
+                        "seen_us": seen.time_us});
+    event("guard", &incident.what, severity, fields)
+}
+
 /// The kernel saw a try on a road of its own. A redirect is the ordinary way in and no alarm.
 pub fn kernel(seen: &handover::KernelEvent) -> Event {
+    if let Some(incident) = &seen.incident {
+        return guard(seen, incident);
+    }
     let severity = if seen.verdict == "redirected" { "info" } else { "warning" };
     let fields = json!({"road": seen.road, "target": seen.target, "seen_us": seen.time_us, "lost_before": seen.dropped,
                         "origin": seen.origin.as_ref().map(origin), "process": process(&seen.lineage)});

@@ -24,6 +24,7 @@ use sluice_abi::lineage::{Member, Session, Tally, flag};
 use sluice_api::common;
 use sluice_api::handover::Execution;
 
+use crate::kernel::Found;
 use crate::process;
 use crate::queue::Queue;
 use crate::tell::wall_us;
@@ -94,6 +95,13 @@ impl Lineage {
             queue: Queue::new(MAX_KEPT),
             names: HashMap::new(),
         })
+    }
+
+    /// Looks whether the programs are still at their tracepoints, and puts them back where not.
+    pub(crate) fn inspect(&self, ebpf: &mut Ebpf, pins: &Path, found: &mut Found) {
+        if self.fault.is_none() {
+            attach::inspect(ebpf, pins, found);
+        }
     }
 
     /// Marks every process that serves the connection; gives how many there are.
