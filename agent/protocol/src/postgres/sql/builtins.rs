@@ -63,6 +63,15 @@ pub(super) fn runs_sql(name: &str) -> bool {
         || matches!(name, "connectby" | "xpath_table" | "ts_stat" | "ts_rewrite")
 }
 
+/// Volatile functions of well-known extensions that make a value and change nothing.
+pub(super) fn is_harmless_elsewhere(name: &str) -> bool {
+    matches!(
+        name,
+        "uuid_generate_v1" | "uuid_generate_v1mc" | "uuid_generate_v4" | "gen_random_uuid" | "gen_random_bytes"
+            | "gen_salt" | "crypt"
+    )
+}
+
 /// Whether the function can neither fail nor answer NULL because of the value of its first
 /// argument: then a classed value in it is only shown (masked), and decides nothing.
 /// The other arguments must not be classed.

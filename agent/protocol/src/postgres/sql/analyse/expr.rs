@@ -31,7 +31,8 @@ impl Judge<'_> {
     fn expr_here(&mut self, node: &NodeEnum, env: &Env<'_>) -> Value {
         match node {
             NodeEnum::ColumnRef(column) => self.column_ref(column, env),
-            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SetToDefault(_) => Value::derived(),
+            NodeEnum::ParamRef(_) => self.argument.clone().unwrap_or_else(Value::derived),
+            NodeEnum::AConst(_) | NodeEnum::SetToDefault(_) => Value::derived(),
             NodeEnum::SqlvalueFunction(_) | NodeEnum::CurrentOfExpr(_) => Value::derived(),
             NodeEnum::AExpr(e) => self.operation(e, env),
             NodeEnum::FuncCall(call) => self.call(call, env),
@@ -415,6 +416,9 @@ impl Judge<'_> {
         if domain && oid >= 16384 {
             // its CHECK may call anything
             value.mix(&self.doubt());
+        }
+        for function in self.catalogue.checks.get(&oid).cloned().unwrap_or_default() {
+            self.call_by_oid(function, value);
         }
         let casts = self.catalogue.casts.get(&oid).cloned().unwrap_or_default();
         for function in casts {
