@@ -184,6 +184,8 @@ const SAFE_VOLATILE: &[&str] = &[
     "pg_last_xact_replay_timestamp",
     "pg_lock_status",
     "pg_notification_queue_usage",
+    "pg_partition_ancestors",
+    "pg_partition_tree",
     "pg_relation_size",
     "pg_safe_snapshot_blocking_pids",
     "pg_sequence_last_value",

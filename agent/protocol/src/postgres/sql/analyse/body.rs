@@ -73,7 +73,7 @@ impl<'a> Judge<'a> {
             return refused("it calls itself");
         }
         let (relation, event) = fired.map_or((0, 0), |f| (f.relation.oid, f.event));
-        let key: BodyKey = (function.oid, relation, event, self.path.id());
+        let key: BodyKey = (function.oid, relation, event, self.runtime.id());
         let known = self.catalogue.bodies.lock().ok().and_then(|known| known.get(&key).cloned());
         if let Some(known) = known {
             return known;
@@ -102,14 +102,10 @@ impl<'a> Judge<'a> {
         let Some(NodeEnum::CreateFunctionStmt(create)) = boxed(&raw.stmt) else {
             return refused("its definition is none");
         };
-        let Some(path) = own_path(create, self.path) else {
+        let Some(path) = own_path(create, self.runtime) else {
             return refused("it changes settings while it runs");
         };
-        let mut judge = Judge::new(self.catalogue, &path, 0..0);
-        judge.depth = self.depth;
-        judge.views.clone_from(&self.views);
-        judge.bodies.clone_from(&self.bodies);
-        judge.firing.clone_from(&self.firing);
+        let mut judge = self.within(&path, &path);
         judge.bodies.push(function.oid);
         judge.argument = Some(argument());
         let result = judge.run(function, create, fired);
@@ -172,10 +168,7 @@ impl<'a> Judge<'a> {
         if self.catalogue.checks.is_empty() {
             return;
         }
-        match name.pct_type {
-            true => drop(self.unknown("a variable of a column's type")),
-            false => self.cast_to(&TypeName { setof: false, ..name.clone() }, &mut Value::derived()),
-        }
+        self.checked_as(name);
     }
 
     fn sql_body(&mut self, function: &Function, create: &CreateFunctionStmt, variables: &Variables) -> Value {
@@ -326,12 +319,15 @@ impl<'a> Judge<'a> {
             return;
         }
         let parsed = parse_as(&format!("NULL::{text}"), ParserOptions::PLPGSQL_EXPR);
-        let Ok([raw]) = parsed.as_deref() else {
-            self.unknown("a variable of a column's type");
-            return;
+        let name = match parsed.as_deref() {
+            Ok([raw]) => boxed(&raw.stmt).and_then(only_value),
+            _ => None,
         };
-        if let Some(node) = boxed(&raw.stmt) {
-            self.query(node, &Env::new());
+        match name {
+            Some(NodeEnum::TypeCast(cast)) if cast.type_name.is_some() => {
+                cast.type_name.iter().for_each(|name| self.checked_as(name));
+            }
+            _ => drop(self.unknown("a variable of a column's type")),
         }
     }
 
@@ -355,19 +351,8 @@ impl<'a> Judge<'a> {
         env: &Env<'_>,
     ) {
         let parsed = parse_as(target, ParserOptions::PLPGSQL_EXPR);
-        let node = match parsed.as_deref() {
-            Ok([raw]) => boxed(&raw.stmt),
-            _ => None,
-        };
-        let Some(NodeEnum::SelectStmt(select)) = node else {
-            self.unknown("an assignment");
-            return;
-        };
-        let target = match select.target_list.as_slice() {
-            [one] => match inner(one) {
-                Some(NodeEnum::ResTarget(target)) => boxed(&target.val),
-                _ => None,
-            },
+        let target = match parsed.as_deref() {
+            Ok([raw]) => boxed(&raw.stmt).and_then(only_value),
             _ => None,
         };
         let (column, subscripts) = match target {
@@ -404,6 +389,18 @@ impl<'a> Judge<'a> {
 /// Whatever a body is called with.
 pub(super) fn argument() -> Value {
     Value { sources: vec![ARGUMENT], derived: true, doubt: false }
+}
+
+/// The one expression of a SELECT.
+fn only_value(node: &NodeEnum) -> Option<&NodeEnum> {
+    let NodeEnum::SelectStmt(select) = node else { return None };
+    match select.target_list.as_slice() {
+        [one] => match inner(one)? {
+            NodeEnum::ResTarget(target) => boxed(&target.val),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn parameter(node: &Node) -> Option<&FunctionParameter> {

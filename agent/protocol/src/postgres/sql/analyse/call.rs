@@ -103,7 +103,9 @@ impl<'a> Judge<'a> {
         values: &[Value],
         _env: &Env<'_>,
     ) -> Value {
-        let candidates = self.candidates(schema, name, values.len());
+        // unnest(a, b) in FROM is the grammar's own: unnest(a) beside unnest(b)
+        let arguments = if is_unnest(schema, name) { values.len().min(1) } else { values.len() };
+        let candidates = self.candidates(schema, name, arguments);
         if candidates.is_empty() {
             return self.no_function(schema, name, values);
         }
@@ -236,7 +238,14 @@ impl<'a> Judge<'a> {
         let function = catalogue.function(oid);
         let mut meant = Meant::default();
         match function {
-            Some(function) => self.judge_function(function, &mut meant),
+            Some(function) => {
+                let before = self.out.functions.len();
+                self.judge_function(function, &mut meant);
+                // an extension's operator of the same name may be meant or not: nobody asked to call its function
+                if function.extension {
+                    self.out.functions.truncate(before);
+                }
+            }
             None => drop(self.missing("a function behind a cast or an operator is not in the catalogue")),
         }
         if meant.decides {
@@ -296,6 +305,9 @@ impl<'a> Judge<'a> {
         let Some((schema, name)) = qualified(&call.funcname) else { return (None, None) };
         let own = Some(name.to_owned());
         let mut found: Option<Vec<String>> = None;
+        if is_unnest(schema, name) && call.args.len() > 1 {
+            return (own, Some(vec![name.to_owned(); call.args.len()]));
+        }
         for function in self.candidates(schema, name, call.args.len()) {
             let columns = self.columns_of(function, name);
             match (&found, columns) {
@@ -329,4 +341,8 @@ impl<'a> Judge<'a> {
             .any(|t| t.oid == function.returns && t.relation != 0);
         (!composite).then(|| vec![name.to_owned()])
     }
+}
+
+fn is_unnest(schema: Option<&str>, name: &str) -> bool {
+    name == "unnest" && schema.is_none_or(|s| s == "pg_catalog")
 }

@@ -180,11 +180,7 @@ impl<'a> Judge<'a> {
                 self.does(Effects::SESSION);
                 continue;
             }
-            let mut judge = Judge::new(self.catalogue, &path, 0..0);
-            judge.depth = self.depth;
-            judge.views.clone_from(&self.views);
-            judge.bodies.clone_from(&self.bodies);
-            judge.firing.clone_from(&self.firing);
+            let mut judge = self.within(&path, self.runtime);
             judge.query(node, &env);
             self.cut |= judge.cut;
             let mut made = judge.out;
@@ -287,18 +283,21 @@ impl<'a> Judge<'a> {
 
     /// A value is put where the server looks it up among others (a unique index, a foreign key): whether it was there
     /// already shows.
-    pub(super) fn looked_up(&mut self, relation: &Relation, name: Option<&str>, position: Option<usize>) {
-        let column = match (name, position) {
-            (Some(name), _) => relation.columns.iter().find(|c| c.name == name),
-            (None, Some(at)) => relation.columns.get(at),
-            (None, None) => None,
+    pub(super) fn looked_up(&mut self, relation: &'a Relation, name: Option<&str>, position: Option<usize>) {
+        let at = match (name, position) {
+            (Some(name), _) => relation.columns.iter().position(|c| c.name == name),
+            (None, position) => position,
         };
-        let Some(column) = column else { return };
-        let own = ColumnId { relation: relation.oid, attnum: column.attnum };
-        let among = self.catalogue.looked_up.get(&own).cloned().unwrap_or_default();
-        for id in among.into_iter().filter(|id| self.catalogue.class(*id).is_some()) {
-            self.out.probes.push(id);
+        let Some((at, column)) = at.and_then(|at| Some((at, relation.columns.get(at)?))) else { return };
+        let mut own = vec![ColumnId { relation: relation.oid, attnum: column.attnum }];
+        if relation.kind == RelationKind::View
+            && let Some(Some(made)) = self.view(relation)
+        {
+            own.extend(made.get(at).into_iter().flat_map(|value| &value.sources));
         }
+        let catalogue = self.catalogue;
+        let among = own.iter().filter_map(|id| catalogue.looked_up.get(id)).flatten();
+        self.out.probes.extend(among.filter(|id| catalogue.class(**id).is_some()));
     }
 
     /// Takes over what something that was judged by itself does. What it was called with is left to the caller.

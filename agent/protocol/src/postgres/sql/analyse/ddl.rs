@@ -18,21 +18,47 @@ impl Judge<'_> {
                 self.out.taints = false;
             }
             // what these make or remove can't change what a name in another statement means
-            NodeEnum::CreateStmt(s) => self.table(s.relation.as_ref()),
+            NodeEnum::CreateStmt(s) => {
+                self.table(s.relation.as_ref());
+                self.elements_show(&s.table_elts);
+            }
             NodeEnum::CreateForeignTableStmt(s) => {
                 self.table(s.base_stmt.as_ref().and_then(|base| base.relation.as_ref()));
             }
-            NodeEnum::IndexStmt(s) => self.table(s.relation.as_ref()),
-            NodeEnum::AlterTableStmt(s) => self.defines(s.relation.as_ref()),
-            NodeEnum::RenameStmt(s) => self.defines(s.relation.as_ref()),
-            NodeEnum::ViewStmt(s) => self.defines(s.view.as_ref()),
+            NodeEnum::IndexStmt(s) => {
+                self.table(s.relation.as_ref());
+                self.index_shows(s);
+            }
+            NodeEnum::AlterTableStmt(s) => {
+                self.defines(s.relation.as_ref());
+                self.alter_shows(s);
+            }
+            NodeEnum::RenameStmt(s) => {
+                self.defines(s.relation.as_ref());
+                self.rename_shows(s);
+            }
+            NodeEnum::ViewStmt(s) => {
+                self.defines(s.view.as_ref());
+                // its rows are not read now, and are traced to their columns when they are: but it runs as its owner
+                if let Some(query) = boxed(&s.query) {
+                    self.query(query, env);
+                }
+            }
             NodeEnum::RuleStmt(s) => self.defines(s.relation.as_ref()),
             NodeEnum::CreateTrigStmt(s) => self.defines(s.relation.as_ref()),
             NodeEnum::CreateSeqStmt(s) => self.table(s.sequence.as_ref()),
             NodeEnum::AlterSeqStmt(s) => self.table(s.sequence.as_ref()),
-            NodeEnum::AlterObjectSchemaStmt(s) => self.defines(s.relation.as_ref()),
+            NodeEnum::AlterObjectSchemaStmt(s) => {
+                self.defines(s.relation.as_ref());
+                self.move_shows(s.relation.as_ref());
+            }
             NodeEnum::DropStmt(s) => self.drop_objects(s),
-            NodeEnum::CommentStmt(_) | NodeEnum::CreateSchemaStmt(_) => {
+            NodeEnum::CommentStmt(s) => {
+                self.defines(None);
+                self.out.taints = false;
+                self.comment_shows(s);
+            }
+            NodeEnum::CreateSchemaStmt(_) => {
                 self.defines(None);
                 self.out.taints = false;
             }

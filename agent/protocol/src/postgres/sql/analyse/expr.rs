@@ -426,6 +426,20 @@ impl Judge<'_> {
         }
     }
 
+    /// A variable or argument of this type gets a value: what a domain checks it by.
+    pub(super) fn checked_as(&mut self, name: &TypeName) {
+        let Some((schema, type_name)) = qualified(&name.names).filter(|_| !name.pct_type) else {
+            self.unknown("a variable of a column's type");
+            return;
+        };
+        let catalogue = self.catalogue;
+        let named = catalogue.types.iter().filter(|(s, _)| schema.is_none_or(|schema| schema == *s));
+        let oids: Vec<u32> = named.filter_map(|(_, types)| types.get(type_name)).map(|t| t.oid).collect();
+        for function in oids.iter().filter_map(|oid| catalogue.checks.get(oid)).flatten() {
+            self.call_by_oid(*function, &mut Value::derived());
+        }
+    }
+
     fn sublink(&mut self, link: &SubLink, env: &Env<'_>) -> Value {
         let test = self.computed(&link.testexpr, env);
         if !link.oper_name.is_empty() {

@@ -10,6 +10,7 @@ mod call;
 mod consequences;
 mod copy;
 mod ddl;
+mod defined;
 mod dml;
 mod expr;
 mod from;
@@ -107,6 +108,8 @@ fn span(raw: &RawStmt, len: usize) -> std::ops::Range<usize> {
 pub(super) struct Judge<'a> {
     catalogue: &'a Catalogue,
     path: &'a SearchPath,
+    /// The path under which bodies of functions run: that of the session, also where a definition's own names need none.
+    runtime: &'a SearchPath,
     out: Statement,
     depth: usize,
     /// Where in the tree we are when inside another statement's text (a view's definition).
@@ -126,6 +129,7 @@ impl<'a> Judge<'a> {
         Judge {
             catalogue,
             path,
+            runtime: path,
             out: Statement::new(span, Kind::Unknown),
             depth: 0,
             views: Vec::new(),
@@ -133,6 +137,21 @@ impl<'a> Judge<'a> {
             firing: Vec::new(),
             cut: false,
             argument: None,
+        }
+    }
+
+    /// One for a part that is judged by itself, inside of this one.
+    fn within<'b>(&self, path: &'b SearchPath, runtime: &'b SearchPath) -> Judge<'b>
+    where
+        'a: 'b,
+    {
+        Judge {
+            runtime,
+            depth: self.depth,
+            views: self.views.clone(),
+            bodies: self.bodies.clone(),
+            firing: self.firing.clone(),
+            ..Judge::new(self.catalogue, path, 0..0)
         }
     }
 

@@ -50,8 +50,8 @@ pub struct Catalogue {
     pub(super) checks: HashMap<u32, Vec<u32>>,
     /// what bodies of functions were understood to do
     pub(super) bodies: std::sync::Mutex<HashMap<BodyKey, std::sync::Arc<super::Statement>>>,
-    /// what the views that were looked at do, by oid
-    pub(super) views: std::sync::Mutex<HashMap<u32, std::sync::Arc<super::Statement>>>,
+    /// what the views that were looked at do, by oid and search_path
+    pub(super) views: std::sync::Mutex<HashMap<(u32, u64), std::sync::Arc<super::Statement>>>,
 }
 
 /// A table, view, sequence … with its columns.
