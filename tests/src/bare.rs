@@ -26,7 +26,10 @@ impl Bare {
         crate::world::own(&directory, "postgres")?;
         let bare = Bare { directory };
         let data = bare.directory.join("data");
-        run(as_postgres(&format!("{PROGRAMS}/initdb")).arg("-D").arg(&data).args(["-A", "trust", "-E", "UTF8", "-N"]))?;
+        run(as_postgres(&format!("{PROGRAMS}/initdb"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-A", "trust", "-E", "UTF8", "-N"]))?;
         let options = format!(
             "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c max_prepared_transactions=5",
             bare.directory.display()
@@ -58,7 +61,8 @@ impl Bare {
 impl Drop for Bare {
     fn drop(&mut self) {
         let mut stop = as_postgres(&format!("{PROGRAMS}/pg_ctl"));
-        let _ = stop.arg("-D").arg(self.directory.join("data")).args(["-m", "immediate", "-s", "stop"]).status();
+        let _ =
+            stop.arg("-D").arg(self.directory.join("data")).args(["-m", "immediate", "-s", "stop"]).status();
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluice_agent::services::postgres::catalogue::fetch;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
+use sluice_agent::services::postgres::catalogue::fetch;
 use sluice_policy::Feature;
 use sluice_protocol::postgres::sql::{Analysis, Catalogue, Effects, Kind, Owner, SearchPath, analyse};
 use sluice_tests::bare::Bare;
@@ -36,7 +36,8 @@ fn corpus(name: &str) -> Result<Vec<Row>> {
     for (at, line) in text.lines().enumerate() {
         if let Some(asks) = line.strip_prefix('=') {
             let (number, text) = open.take().context(format!("{name}:{}: asks of nothing", at + 1))?;
-            let asks = asks.split('|').map(str::trim).filter(|ask| !ask.is_empty()).map(str::to_owned).collect();
+            let asks =
+                asks.split('|').map(str::trim).filter(|ask| !ask.is_empty()).map(str::to_owned).collect();
             rows.push(Row { line: number, text, asks });
         } else if open.is_none() && !line.trim().is_empty() && !line.starts_with('#') {
             open = Some((at + 1, line.to_owned()));
@@ -73,7 +74,13 @@ fn wrong(name: &str, catalogue: &Catalogue) -> Result<(usize, Vec<String>)> {
         wanted.sort();
         if found != wanted {
             let why: Vec<&str> = analysis.statements.iter().filter_map(|s| s.unknown.as_deref()).collect();
-            wrong.push(format!("{name}:{}: {}\n  want {}\n  have {} {why:?}", row.line, row.text, wanted.join("|"), found.join("|")));
+            wrong.push(format!(
+                "{name}:{}: {}\n  want {}\n  have {} {why:?}",
+                row.line,
+                row.text,
+                wanted.join("|"),
+                found.join("|")
+            ));
         }
     }
     Ok((rows.len(), wrong))
@@ -148,7 +155,8 @@ fn is_read_only(text: &str, catalogue: &Catalogue) -> bool {
     !statements.is_empty()
         && statements.iter().all(|statement| {
             let copies = matches!(statement.kind, Kind::CopyTo(_) | Kind::CopyFrom(_));
-            let own = statement.effects.contains(Effects::TRANSACTION) || statement.effects.contains(Effects::SESSION);
+            let own = statement.effects.contains(Effects::TRANSACTION)
+                || statement.effects.contains(Effects::SESSION);
             statement.features().get("read_only") == Some(&Feature::Bool(true)) && !copies && !own
         })
 }
@@ -180,7 +188,9 @@ async fn calls(client: &Client) -> Result<Vec<String>> {
 
 fn sample(of: &str) -> String {
     match of {
-        "integer" | "bigint" | "smallint" | "numeric" | "real" | "double precision" | "oid" => format!("1::{of}"),
+        "integer" | "bigint" | "smallint" | "numeric" | "real" | "double precision" | "oid" => {
+            format!("1::{of}")
+        }
         "text" | "name" | "character varying" | "bytea" | "cstring" => format!("'orders'::{of}"),
         "boolean" => "true".to_owned(),
         "regclass" => "'ids'::regclass".to_owned(),
@@ -197,20 +207,47 @@ fn sample(of: &str) -> String {
 /// Statements made of parts that do something and parts that do not.
 fn generated(count: usize) -> Vec<String> {
     const VALUES: [&str; 16] = [
-        "1", "'x'", "null", "id", "plus(1, 2)", "bump()", "nextval('ids')", "total(1)", "close_order(1)",
-        "mail_of(1)", "with_default()", "(select count(*) from payments)", "now()", "pg_backend_pid()",
-        "txid_current()", "(select forget())",
+        "1",
+        "'x'",
+        "null",
+        "id",
+        "plus(1, 2)",
+        "bump()",
+        "nextval('ids')",
+        "total(1)",
+        "close_order(1)",
+        "mail_of(1)",
+        "with_default()",
+        "(select count(*) from payments)",
+        "now()",
+        "pg_backend_pid()",
+        "txid_current()",
+        "(select forget())",
     ];
     const SOURCES: [&str; 9] = [
-        "orders", "names", "open_orders", "totals", "rows_of()", "rows_named()",
-        "(select 1 as id) q", "(values (1)) v(id)", "generate_series(1, 2) g(id)",
+        "orders",
+        "names",
+        "open_orders",
+        "totals",
+        "rows_of()",
+        "rows_named()",
+        "(select 1 as id) q",
+        "(values (1)) v(id)",
+        "generate_series(1, 2) g(id)",
     ];
     const FRAMES: [&str; 12] = [
-        "select {} from {}", "select {} from {} where {} is not null", "select {} from {} order by {}",
-        "select case when {} is null then {} end from {}", "with w as (select {} as a from {}) select * from w",
+        "select {} from {}",
+        "select {} from {} where {} is not null",
+        "select {} from {} order by {}",
+        "select case when {} is null then {} end from {}",
+        "with w as (select {} as a from {}) select * from w",
         "with w as (delete from payments where id = -1 returning id) select {} from {}",
-        "explain select {} from {}", "explain analyze select {} from {}", "select {} from {} limit 1 for share",
-        "values ({}), ({})", "select exists (select {} from {})", "select {} from {} group by 1 having {} is null",
+        "explain select {} from {}",
+        "explain analyze select {} from {}",
+        "select {} from {} limit 1 for share",
+        "values ({}), ({})",
+        "select exists (select {} from {})",
+        "select {} from {} group by 1 having {} is null",
     ];
     let mut runner = TestRunner::deterministic();
     let parts = (0..FRAMES.len(), 0..SOURCES.len(), proptest::collection::vec(0..VALUES.len(), 4));
@@ -235,7 +272,8 @@ async fn the_regression_suite_agrees() -> Result<()> {
     let directory = PathBuf::from(std::env::var("SLUICE_REGRESS").context("SLUICE_REGRESS")?);
     let bare = Bare::start()?;
     bare.database("regression", &directory.join("sql/test_setup.sql")).ok();
-    let mut files: Vec<PathBuf> = fs::read_dir(directory.join("sql"))?.filter_map(|f| Some(f.ok()?.path())).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(directory.join("sql"))?.filter_map(|f| Some(f.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|e| e == "sql"));
     files.sort();
     let (mut all, mut read_only, mut wrong) = (0, 0, Vec::new());
@@ -248,9 +286,14 @@ async fn the_regression_suite_agrees() -> Result<()> {
             all += 1;
             let catalogue = match &known {
                 Some(catalogue) => Arc::clone(catalogue),
-                None => Arc::new(Catalogue::assemble(fetch(&client).await.context("the catalogue")?, &Owner::default()).0),
+                None => Arc::new(
+                    Catalogue::assemble(fetch(&client).await.context("the catalogue")?, &Owner::default()).0,
+                ),
             };
-            let changes = analyse(&statement, &catalogue, &SearchPath::default()).statements.iter().any(|s| s.changes_catalogue || s.unknown.is_some());
+            let changes = analyse(&statement, &catalogue, &SearchPath::default())
+                .statements
+                .iter()
+                .any(|s| s.changes_catalogue || s.unknown.is_some());
             known = (!changes).then(|| Arc::clone(&catalogue));
             let idle = client.batch_execute("savepoint probe_of_state").await.is_err();
             if idle && is_read_only(&statement, &catalogue) {

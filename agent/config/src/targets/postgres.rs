@@ -185,7 +185,10 @@ fn vouched(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Vec<Vouched> {
                 let name = canonical(parts.iter().map(String::as_str));
                 let vouched = Vouched { name, sha256: digest };
                 if found.contains(&vouched) {
-                    sink.say(&function.span, format!("`{}` stands here twice", function.value.escape_debug()));
+                    sink.say(
+                        &function.span,
+                        format!("`{}` stands here twice", function.value.escape_debug()),
+                    );
                 } else {
                     found.push(vouched);
                 }

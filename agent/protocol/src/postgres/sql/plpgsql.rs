@@ -156,7 +156,9 @@ impl Reader<'_> {
     fn slice(&self, from: usize, to: usize) -> Result<String, String> {
         let range = self.tokens.get(from).zip(self.tokens.get(to.wrapping_sub(1)));
         match range {
-            Some((first, last)) if from < to => Ok(self.text.get(first.start..last.end).unwrap_or("").to_owned()),
+            Some((first, last)) if from < to => {
+                Ok(self.text.get(first.start..last.end).unwrap_or("").to_owned())
+            }
             _ => Err("its body has nothing where an expression belongs".to_owned()),
         }
     }
@@ -384,9 +386,7 @@ impl Reader<'_> {
         if matches!(self.word(), "debug" | "log" | "info" | "notice" | "warning" | "exception") {
             self.at += 1;
         }
-        if self.tokens.get(self.at).is_some_and(|t| t.string) {
-            self.at += 1;
-        } else if self.take("sqlstate") {
+        if self.tokens.get(self.at).is_some_and(|t| t.string) || self.take("sqlstate") {
             self.at += 1;
         } else if !self.is("using") && !self.is(";") {
             self.name()?;
@@ -410,9 +410,8 @@ impl Reader<'_> {
 
     /// `, option = …` of RAISE USING.
     fn using_goes_on(&mut self) -> bool {
-        const OPTIONS: [&str; 9] = [
-            "message", "detail", "hint", "errcode", "column", "constraint", "datatype", "table", "schema",
-        ];
+        const OPTIONS: [&str; 9] =
+            ["message", "detail", "hint", "errcode", "column", "constraint", "datatype", "table", "schema"];
         let found = self.is(",")
             && OPTIONS.contains(&self.word_at(self.at + 1))
             && matches!(self.word_at(self.at + 2), "=" | ":=");
@@ -516,7 +515,8 @@ impl Reader<'_> {
             return self.expect("loop");
         }
         let known = self.tokens.get(self.at).and_then(|t| t.name.clone());
-        let cursor = known.filter(|name| self.out.variables.contains(name) && !RESERVED.contains(&name.as_str()));
+        let cursor =
+            known.filter(|name| self.out.variables.contains(name) && !RESERVED.contains(&name.as_str()));
         match cursor {
             Some(from) if self.at + 1 == end || self.word_at(self.at + 1) == "(" => {
                 self.at += 1;
@@ -575,7 +575,9 @@ impl Reader<'_> {
             self.out.steps.push(Step::Let { target: name, value });
             return Ok(());
         }
-        if after.0 == "cursor" || matches!((after.0.as_str(), after.1.as_str()), ("scroll", "cursor") | ("no", "scroll")) {
+        if after.0 == "cursor"
+            || matches!((after.0.as_str(), after.1.as_str()), ("scroll", "cursor") | ("no", "scroll"))
+        {
             return self.cursor(name);
         }
         self.take("constant");
@@ -605,7 +607,9 @@ impl Reader<'_> {
                 let mut depth = 0_usize;
                 loop {
                     match (self.word(), depth) {
-                        ("", _) if self.at >= self.tokens.len() => return Err("a cursor's arguments".to_owned()),
+                        ("", _) if self.at >= self.tokens.len() => {
+                            return Err("a cursor's arguments".to_owned());
+                        }
                         ("," | ")", 0) => break,
                         ("(", _) => depth += 1,
                         (")", _) => depth -= 1,

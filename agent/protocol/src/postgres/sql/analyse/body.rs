@@ -10,7 +10,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pg_query::protobuf::{CreateFunctionStmt, FunctionParameter, FunctionParameterMode as Mode, Node, TypeName};
+use pg_query::protobuf::{
+    CreateFunctionStmt, FunctionParameter, FunctionParameterMode as Mode, Node, TypeName,
+};
 use pg_query::{NodeEnum, ParserOptions};
 
 use super::super::catalogue::{BodyKey, Function};
@@ -95,7 +97,12 @@ impl<'a> Judge<'a> {
         made
     }
 
-    fn judge_body(&self, function: &Function, definition: &str, fired: Option<&Fired<'a>>) -> (Statement, bool) {
+    fn judge_body(
+        &self,
+        function: &Function,
+        definition: &str,
+        fired: Option<&Fired<'a>>,
+    ) -> (Statement, bool) {
         let refused = |why: &str| (Statement::not_understood(0..0, why), true);
         let parsed = parse(definition);
         let Ok([raw]) = parsed.as_deref() else { return refused("its definition does not parse") };
@@ -233,7 +240,8 @@ impl<'a> Judge<'a> {
         variables: &mut Variables,
         fired: Option<&Fired<'a>>,
     ) -> Value {
-        let read = source(create).ok_or_else(|| "it has no body".to_owned()).and_then(|text| plpgsql::read(&text));
+        let read =
+            source(create).ok_or_else(|| "it has no body".to_owned()).and_then(|text| plpgsql::read(&text));
         let body = match read {
             Ok(body) => body,
             Err(why) => return self.unknown(why),
@@ -247,8 +255,16 @@ impl<'a> Judge<'a> {
         }
         if fired.is_some() {
             const TRIGGER: [&str; 10] = [
-                "tg_name", "tg_when", "tg_level", "tg_op", "tg_relid", "tg_relname", "tg_table_name",
-                "tg_table_schema", "tg_nargs", "tg_argv",
+                "tg_name",
+                "tg_when",
+                "tg_level",
+                "tg_op",
+                "tg_relid",
+                "tg_relname",
+                "tg_table_name",
+                "tg_table_schema",
+                "tg_nargs",
+                "tg_argv",
             ];
             TRIGGER.iter().for_each(|name| variables.put(name, &Value::derived()));
         }
@@ -435,8 +451,16 @@ fn own_path(create: &CreateFunctionStmt, outer: &SearchPath) -> Option<SearchPat
                 path = SearchPath::parse(&quoted.join(", "), "")?;
             }
             (
-                "work_mem" | "statement_timeout" | "lock_timeout" | "enable_seqscan" | "enable_nestloop"
-                | "jit" | "timezone" | "datestyle" | "maintenance_work_mem" | "row_security",
+                "work_mem"
+                | "statement_timeout"
+                | "lock_timeout"
+                | "enable_seqscan"
+                | "enable_nestloop"
+                | "jit"
+                | "timezone"
+                | "datestyle"
+                | "maintenance_work_mem"
+                | "row_security",
                 Some(_),
             ) => {}
             _ => return None,

@@ -188,7 +188,9 @@ impl<'a> Judge<'a> {
         if function.extension {
             if builtins::runs_sql(&function.name) {
                 self.unknown(format!("{} runs SQL of its own", named()));
-            } else if function.volatility == Volatility::Volatile && !builtins::is_harmless_elsewhere(&function.name) {
+            } else if function.volatility == Volatility::Volatile
+                && !builtins::is_harmless_elsewhere(&function.name)
+            {
                 self.unknown(format!("{} is volatile and nobody vouches for it", named()));
             }
             return;
@@ -197,7 +199,9 @@ impl<'a> Judge<'a> {
             for support in &function.supports {
                 match self.catalogue.function(*support) {
                     Some(support) => self.judge_function(support, meant),
-                    None => drop(self.missing(format!("{} has a part that is not in the catalogue", named()))),
+                    None => {
+                        drop(self.missing(format!("{} has a part that is not in the catalogue", named())))
+                    }
                 }
             }
             return;

@@ -226,7 +226,13 @@ impl<'a> Judge<'a> {
 
     /// A write through a view: of the table behind it, where PostgreSQL would do that by itself; else what stands in its
     /// place.
-    pub(super) fn write_view(&mut self, view: &'a Relation, access: Access, has_where: bool, columns: Option<&[&str]>) {
+    pub(super) fn write_view(
+        &mut self,
+        view: &'a Relation,
+        access: Access,
+        has_where: bool,
+        columns: Option<&[&str]>,
+    ) {
         let instead = |kind: i16| u8::try_from(kind & 0x7f).is_ok_and(|kind| kind & INSTEAD != 0);
         let triggered =
             self.catalogue.triggers.get(&view.oid).is_some_and(|all| all.iter().any(|t| instead(t.kind)));
@@ -262,7 +268,12 @@ impl<'a> Judge<'a> {
 
     /// The class of the column that a value is written to, by its name or its position; of a view, that of the column
     /// behind it.
-    pub(super) fn class_written(&mut self, relation: &'a Relation, name: Option<&str>, position: Option<usize>) -> Option<String> {
+    pub(super) fn class_written(
+        &mut self,
+        relation: &'a Relation,
+        name: Option<&str>,
+        position: Option<usize>,
+    ) -> Option<String> {
         let at = match (name, position) {
             (Some(name), _) => relation.columns.iter().position(|c| c.name == name)?,
             (None, position) => position?,
@@ -331,7 +342,10 @@ fn cascade(key: &ForeignKeyRow, event: u8) -> Option<Access> {
 
 fn sets_key(relation: &Relation, key: &ForeignKeyRow, columns: Option<&[&str]>) -> bool {
     let Some(columns) = columns else { return true };
-    relation.columns.iter().any(|c| key.parent_columns.contains(&c.attnum) && columns.contains(&c.name.as_str()))
+    relation
+        .columns
+        .iter()
+        .any(|c| key.parent_columns.contains(&c.attnum) && columns.contains(&c.name.as_str()))
 }
 
 /// A view that PostgreSQL writes through by itself: columns of one relation, some of its rows.
@@ -357,7 +371,9 @@ fn simple(select: &SelectStmt) -> Option<&RangeVar> {
 fn is_harmless(name: &str) -> bool {
     matches!(
         name,
-        "suppress_redundant_updates_trigger" | "tsvector_update_trigger" | "tsvector_update_trigger_column"
+        "suppress_redundant_updates_trigger"
+            | "tsvector_update_trigger"
+            | "tsvector_update_trigger_column"
             | "unique_key_recheck"
     ) || name.starts_with("RI_FKey_")
 }

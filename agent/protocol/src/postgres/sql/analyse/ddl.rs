@@ -87,12 +87,18 @@ impl Judge<'_> {
             | NodeEnum::AlterObjectDependsStmt(_)
             | NodeEnum::AlterTableMoveAllStmt(_)
             | NodeEnum::AlterCollationStmt(_) => self.defines(None),
+            NodeEnum::CreatePolicyStmt(s) => {
+                self.changes(Kind::Grant, Effects::GRANT);
+                self.policy_shows(s.table.as_ref(), [boxed(&s.qual), boxed(&s.with_check)]);
+            }
+            NodeEnum::AlterPolicyStmt(s) => {
+                self.changes(Kind::Grant, Effects::GRANT);
+                self.policy_shows(s.table.as_ref(), [boxed(&s.qual), boxed(&s.with_check)]);
+            }
             NodeEnum::GrantStmt(_)
             | NodeEnum::GrantRoleStmt(_)
             | NodeEnum::AlterDefaultPrivilegesStmt(_)
             | NodeEnum::AlterOwnerStmt(_)
-            | NodeEnum::CreatePolicyStmt(_)
-            | NodeEnum::AlterPolicyStmt(_)
             | NodeEnum::ReassignOwnedStmt(_)
             | NodeEnum::DropOwnedStmt(_)
             | NodeEnum::SecLabelStmt(_) => self.changes(Kind::Grant, Effects::GRANT),

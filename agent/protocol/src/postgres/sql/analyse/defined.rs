@@ -7,7 +7,7 @@
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, CommentStmt, Constraint, IndexStmt, Node,
-    ObjectType, RenameStmt,
+    ObjectType, RangeVar, RenameStmt,
 };
 
 use super::super::{ColumnId, Relation};
@@ -72,7 +72,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    pub(super) fn move_shows(&mut self, relation: Option<&pg_query::protobuf::RangeVar>) {
+    pub(super) fn move_shows(&mut self, relation: Option<&RangeVar>) {
         if let Some(relation) = relation.and_then(|name| self.relation(name)) {
             self.uncovers(relation, None);
         }
@@ -92,6 +92,16 @@ impl<'a> Judge<'a> {
         };
         if let Some(relation) = relation {
             self.uncovers(relation, Some(column));
+        }
+    }
+
+    /// Which rows are seen would depend on the condition of a policy.
+    pub(super) fn policy_shows(&mut self, table: Option<&RangeVar>, conditions: [Option<&NodeEnum>; 2]) {
+        let relation = table.and_then(|name| self.relation(name));
+        let env = self.defined_env(relation);
+        for condition in conditions.into_iter().flatten() {
+            let value = self.expr(condition, &env);
+            self.decide(&value);
         }
     }
 
@@ -121,7 +131,12 @@ impl<'a> Judge<'a> {
         match boxed(&command.def) {
             Some(NodeEnum::ColumnDef(column)) => self.column_shows(column, relation, env),
             Some(NodeEnum::Constraint(constraint)) => self.constraint_shows(constraint, relation, env),
-            Some(node) if matches!(AlterTableType::try_from(command.subtype), Ok(T::AtSetExpression | T::AtColumnDefault)) => {
+            Some(node)
+                if matches!(
+                    AlterTableType::try_from(command.subtype),
+                    Ok(T::AtSetExpression | T::AtColumnDefault)
+                ) =>
+            {
                 self.shown(node, env);
             }
             _ => {}
@@ -141,7 +156,10 @@ impl<'a> Judge<'a> {
         if let Some(name) = &column.type_name
             && !name.pct_type
         {
-            self.cast_to(&pg_query::protobuf::TypeName { setof: false, ..name.clone() }, &mut Value::derived());
+            self.cast_to(
+                &pg_query::protobuf::TypeName { setof: false, ..name.clone() },
+                &mut Value::derived(),
+            );
         }
     }
 

@@ -124,6 +124,7 @@ impl Judge<'_> {
             }
             NodeEnum::JsonKeyValue(e) => {
                 let mut value = self.computed(&e.key, env);
+                self.may_tell(&value);
                 value.mix(&self.json_value(e.value.as_deref(), env));
                 value
             }
@@ -349,6 +350,11 @@ impl Judge<'_> {
         ];
         let patterns = [AExprKind::AexprLike, AExprKind::AexprIlike, AExprKind::AexprSimilar];
         if compares.iter().any(|k| *k as i32 == e.kind) {
+            // with a NULL among the others the answer is NULL or not: `x = ANY (ARRAY['guess', NULL])`
+            let never_null = [AExprKind::AexprDistinct, AExprKind::AexprNotDistinct];
+            if !never_null.iter().any(|k| *k as i32 == e.kind) {
+                self.may_tell(&value);
+            }
             return value;
         }
         if patterns.iter().any(|k| *k as i32 == e.kind) {
@@ -357,7 +363,12 @@ impl Judge<'_> {
             return value;
         }
         let name = strings(&e.name).last().unwrap_or("");
+        // (x, 1) = ('guess', NULL) is false or NULL
+        let rows = [&e.lexpr, &e.rexpr]
+            .into_iter()
+            .any(|side| matches!(boxed(side), Some(NodeEnum::RowExpr(_) | NodeEnum::SubLink(_))));
         let total = e.kind == AExprKind::AexprOp as i32
+            && !rows
             && match name {
                 "||" | "=" | "<>" | "<" | "<=" | ">" | ">=" | "@>" | "<@" | "&&" => true,
                 "->" | "->>" | "#>" | "#>>" | "~" | "!~" | "~*" | "!~*" | "~~" | "!~~" | "~~*" | "!~~*" => {
@@ -461,6 +472,10 @@ impl Judge<'_> {
         let mut value = test;
         columns.iter().for_each(|(_, v)| value.mix(v));
         value.derived = true;
+        if link.sub_link_type != SubLinkType::ArraySublink as i32 {
+            // x IN (SELECT …) with a NULL in it; more rows than one fail
+            self.may_tell(&value);
+        }
         value
     }
 

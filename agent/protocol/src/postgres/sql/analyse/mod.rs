@@ -23,8 +23,8 @@ mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pg_query::{NodeEnum, ParserOptions};
 use pg_query::protobuf::{Node, RawStmt};
+use pg_query::{NodeEnum, ParserOptions};
 
 use self::scope::Value;
 use super::statement::UNRESOLVED;

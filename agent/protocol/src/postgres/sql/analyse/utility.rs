@@ -2,8 +2,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CallStmt, DeclareCursorStmt, DiscardMode, DropBehavior, ExplainStmt, LockStmt, Node, TransactionStmt, TransactionStmtKind,
-    TruncateStmt,
+    CallStmt, DeclareCursorStmt, DiscardMode, DropBehavior, ExplainStmt, LockStmt, Node, TransactionStmt,
+    TransactionStmtKind, TruncateStmt,
 };
 
 use super::super::statement::UNRESOLVED;

@@ -148,7 +148,8 @@ impl Catalogue {
     /// A column that the server computes from a classed one has its class.
     fn class_generated(&mut self, rows: &Rows) {
         for row in rows.columns.iter().filter(|row| !row.from.is_empty()) {
-            let Some(relation) = self.by_oid.get(&row.relation).and_then(|i| self.relations.get_mut(*i)) else {
+            let Some(relation) = self.by_oid.get(&row.relation).and_then(|i| self.relations.get_mut(*i))
+            else {
                 continue;
             };
             let from = relation.columns.iter().filter(|c| row.from.contains(&c.attnum));
@@ -170,8 +171,11 @@ impl Catalogue {
             self.heirs.entry(row.parent).or_default().push(row.child);
         }
         for row in &rows.calls {
-            let (calls, of) =
-                if row.domain == 0 { (&mut self.calls, row.relation) } else { (&mut self.checks, row.domain) };
+            let (calls, of) = if row.domain == 0 {
+                (&mut self.calls, row.relation)
+            } else {
+                (&mut self.checks, row.domain)
+            };
             calls.entry(of).or_default().push(row.function);
         }
         for row in &rows.unique {
@@ -257,7 +261,8 @@ impl Catalogue {
 /// A name of several parts as the configuration has it: quoted where it would else be another.
 fn canonical<'p>(parts: impl IntoIterator<Item = &'p String>) -> String {
     let quoted = |part: &String| {
-        let plain = !part.is_empty() && !part.contains(['.', '"', ' ']) && !part.chars().any(char::is_uppercase);
+        let plain =
+            !part.is_empty() && !part.contains(['.', '"', ' ']) && !part.chars().any(char::is_uppercase);
         if plain { part.clone() } else { format!("\"{}\"", part.replace('"', "\"\"")) }
     };
     parts.into_iter().map(quoted).collect::<Vec<_>>().join(".")

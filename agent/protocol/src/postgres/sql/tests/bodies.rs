@@ -6,7 +6,8 @@ const AUDIT: u32 = 20010;
 
 /// A function with its whole definition; its number of arguments is that of the commas.
 fn defined(oid: u32, name: &str, rest: &str) -> FunctionRow {
-    let arguments = rest.split_once(')').map_or("", |(arguments, _)| arguments).trim_start_matches('(').to_owned();
+    let arguments =
+        rest.split_once(')').map_or("", |(arguments, _)| arguments).trim_start_matches('(').to_owned();
     let args = if arguments.is_empty() { 0 } else { i32::try_from(arguments.split(',').count()).unwrap() };
     FunctionRow {
         language: if rest.contains("language sql") { "sql" } else { "plpgsql" }.into(),
@@ -54,11 +55,31 @@ fn database(owner: &Owner) -> Catalogue {
         defined(22017, "harmless", "(a integer, b integer) returns integer language plpgsql as $$ begin if a > b then return a; end if; return b; end $$"),
         defined(22018, "wipes", "() returns void language sql as $$ delete from orders $$"),
     ]);
-    let trigger = |relation, function, kind, definition: &str| TriggerRow { relation, function, kind, definition: definition.into() };
+    let trigger = |relation, function, kind, definition: &str| TriggerRow {
+        relation,
+        function,
+        kind,
+        definition: definition.into(),
+    };
     rows.triggers = vec![
-        trigger(20002, 22011, 1 + 2 + 4 + 16, "CREATE TRIGGER s BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION public.stamps()"),
-        trigger(CUSTOMERS, 22012, 1 + 16, "CREATE TRIGGER c AFTER UPDATE ON public.customers FOR EACH ROW WHEN ((old.id > 3)) EXECUTE FUNCTION public.copies()"),
-        trigger(20003, 22013, 8, "CREATE TRIGGER r AFTER DELETE ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION public.runs()"),
+        trigger(
+            20002,
+            22011,
+            1 + 2 + 4 + 16,
+            "CREATE TRIGGER s BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION public.stamps()",
+        ),
+        trigger(
+            CUSTOMERS,
+            22012,
+            1 + 16,
+            "CREATE TRIGGER c AFTER UPDATE ON public.customers FOR EACH ROW WHEN ((old.id > 3)) EXECUTE FUNCTION public.copies()",
+        ),
+        trigger(
+            20003,
+            22013,
+            8,
+            "CREATE TRIGGER r AFTER DELETE ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION public.runs()",
+        ),
     ];
     rows.foreign_keys = vec![ForeignKeyRow {
         child: AUDIT,
@@ -102,7 +123,10 @@ fn a_call_is_what_its_body_does() {
         ("select * from loops()", "call loops|select customers"),
         ("select harmless(1, 2)", "call harmless"),
         ("select keeps('x')", "call keeps|insert audit"),
-        ("select keeps(email) from customers", "call keeps|insert audit|probe email|select customers|unmask email"),
+        (
+            "select keeps(email) from customers",
+            "call keeps|insert audit|probe email|select customers|unmask email",
+        ),
     ] {
         let mut found = asked(&catalogue, sql);
         found.retain(|ask| ask != "select pg_catalog" && ask != "admin shop" && ask != "session shop");
@@ -135,7 +159,10 @@ fn a_write_is_also_what_it_brings_with_it() {
     for (sql, wanted) in [
         ("insert into orders (total) values ('1')", "insert orders"),
         ("update customers set name = 'x' where id = 1", "insert audit|unmask email|update customers"),
-        ("update customers set email = 'x' where id = 1", "insert audit|probe email|unmask email|update customers"),
+        (
+            "update customers set email = 'x' where id = 1",
+            "insert audit|probe email|unmask email|update customers",
+        ),
         ("insert into customers (email) values ('guess')", "insert customers|probe email"),
         ("insert into customers (name) values ('x')", "insert customers"),
         ("copy customers from stdin", "insert customers|probe email"),
