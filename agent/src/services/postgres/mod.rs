@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use sluice_config::{Host, Target};
-use sluice_protocol::postgres::sql::{Catalogue, Owner, VerdictCache};
+use sluice_protocol::postgres::sql::{Catalogue, Owner, VerdictCache, Vouched};
 use tokio::sync::Notify;
 
 use self::catalogue::{CatalogueError, Catalogues};
@@ -70,7 +70,11 @@ impl Postgres {
     fn catalogues(&self, target: &Target) -> (Arc<Catalogues>, Arc<Owner>) {
         let owner = target.postgres().map_or_else(Owner::default, |postgres| Owner {
             classes: postgres.classes.clone(),
-            vouched: postgres.vouched.clone(),
+            vouched: postgres
+                .vouched
+                .iter()
+                .map(|v| Vouched { name: v.name.clone(), sha256: v.sha256.clone() })
+                .collect(),
         });
         let mut all = self.catalogues.lock();
         let key = (target.name.clone(), format!("{owner:?}"));
