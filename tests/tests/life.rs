@@ -1,14 +1,17 @@
 //! The guard in the hands of root, and of chance: what is taken from it is seen within a second, told, and put back.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice_tests::command::{hear, sh, until};
 use sluice_tests::enclosure::in_room;
+use sluice_tests::scene::Scene;
 use sluice_tests::stage::Stage;
 use sluice_tests::world::mounts::BPF;
 use sluice_tests::world::sluice::Sluice;
@@ -16,6 +19,7 @@ use sluice_tests::world::{HOME, World};
 use sluice_tests::{Context as _, Result};
 
 const MEDDLE: &str = include_str!("../fixtures/scripts/meddle.py");
+const ROADS: &str = include_str!("../fixtures/scripts/roads.py");
 /// Connects to the database at once, and says who answers.
 const KNOCK: &str = r#"
 import socket, struct
@@ -206,6 +210,183 @@ fn h21_the_hole_is_real_and_the_next_look_closes_it() {
         assert!(metrics.contains("sluice_layer_proven_timestamp_seconds{layer=\"connect\"} 1"), "{metrics}");
         // nothing of Sluice's stands in these words
         assert!(fs::metadata(Path::new(HOME).join("log/events.jsonl")).is_ok());
+        Ok(())
+    });
+}
+
+/// The guard's mode as `sluice status` has it.
+fn mode(world: &World) -> Result<String> {
+    let sluice = world.sluice.as_ref().context("Sluice")?;
+    let said = sluice.tool(&world.room, &["status", "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&said.out)?;
+    Ok(report["mode"]["mode"].as_str().unwrap_or_default().to_owned())
+}
+
+fn layer(world: &World, name: &str) -> Result<String> {
+    let sluice = world.sluice.as_ref().context("Sluice")?;
+    let said = sluice.tool(&world.room, &["status", "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&said.out)?;
+    let layers = report["layers"].as_array().cloned().unwrap_or_default();
+    let found = layers.iter().find(|layer| layer["name"] == name);
+    Ok(found.and_then(|layer| layer["state"].as_str()).unwrap_or_default().to_owned())
+}
+
+/// Connects, then says `still` each time that the server still answers on the same connection.
+const HELD: &str = r#"
+import socket, struct, sys, time
+s = socket.create_connection(("10.77.0.2", 5432), timeout=3)
+print("connected", flush=True)
+s.settimeout(3)
+sys.stdin.readline()
+try:
+    s.sendall(struct.pack("!II", 8, 80877103))
+    print("still" if s.recv(1) else "closed", flush=True)
+except OSError as error:
+    print("stopped", error, flush=True)
+"#;
+
+/// Observe, arm, disarm: nothing is enforced and all is told; whoever may not, does not; a restart changes nothing.
+#[test]
+fn observe_arm_and_disarm() {
+    in_room("observe_arm_and_disarm", |room| {
+        let mut scene = Scene::open(room)?;
+        let knock = |scene: &Scene| Root::new(&scene.world).knock();
+        let tool = |scene: &Scene, arguments: &[&str]| {
+            scene.world.sluice.as_ref().expect("Sluice").tool(&scene.world.room, arguments)
+        };
+        assert_eq!((mode(&scene.world)?.as_str(), knock(&scene)?.as_str()), ("enforce", "proxy"));
+
+        // whoever may not: a person whom no rule permits it, and root who is neither logged in nor at the console
+        let said = scene.says("sluice disarm --reason 'I want to'")?;
+        assert!(said.contains("default-deny"), "{said}");
+        let said = tool(&scene, &["observe"])?;
+        assert!(!said.ok() && said.err.contains("nobody is logged in here"), "{}", said.all());
+        assert!(scene.event("guard", "mode_refused")?);
+        assert_eq!(mode(&scene.world)?, "enforce");
+
+        // a rule with four eyes: it waits for somebody else, and not for the one who asks
+        let rules = Path::new(HOME).join("sluice/policy/modes.cedar");
+        let text = r#"
+            @id("open") @approval("dba:1")
+            permit(principal in Group::"analysts", action in [Action::"disarm", Action::"observe"], resource);
+            @id("close") permit(principal in Group::"analysts", action == Action::"arm", resource);
+            @id("report") permit(principal in Group::"analysts", action == Action::"events", resource);
+            @id("agree") permit(principal, action == Action::"approve", resource is Host);
+        "#;
+        fs::write(&rules, text)?;
+        until("the rule", Duration::from_secs(10), || {
+            let said = tool(&scene, &["policy", "check"])?;
+            Ok(said.ok() && scene.event("config", "accepted")?)
+        })?;
+        let mut bob = scene.logged_in(&scene.world.people.bob)?;
+        scene.alice.type_line("sluice observe --reason 'first week'")?;
+        let id = scene.alice.find("the request's id", |screen| {
+            let (_, rest) = screen.split_once("waiting for 1 of dba: `sluice approve ")?;
+            Some(rest.split_once('`')?.0.to_owned())
+        })?;
+        assert_eq!(mode(&scene.world)?, "enforce", "it waits");
+        let own = scene
+            .logged_in(&scene.world.people.alice)?
+            .run(&scene.stage, &format!("sluice approve {id} --reason ok"))?;
+        assert!(own.status != 0 && own.text.contains("your own"), "{}", own.text);
+        let agreed = bob.run(&scene.stage, &format!("sluice approve {id} --reason ok"))?;
+        assert_eq!(agreed.status, 0, "{}", agreed.text);
+        scene.alice.see("nothing is enforced")?;
+        scene.alice.prompt(&scene.stage)?;
+
+        // observing: everything passes, and is told as it would be
+        assert_eq!(
+            (mode(&scene.world)?.as_str(), layer(&scene.world, "connect")?.as_str()),
+            ("observe", "observed")
+        );
+        assert_eq!(knock(&scene)?, "server");
+        let roads = hear(scene.world.command_as_root("/usr/bin/python3").args(["-c", ROADS]))?;
+        assert!(roads.out.lines().filter(|line| line.starts_with("open")).count() >= 8, "{}", roads.all());
+        scene.says("psql -w -h db.internal shop -c 'select 1'")?;
+        let mut said = String::new();
+        for _ in 0..20 {
+            said = scene.says("sluice observe --report")?;
+            if said.contains("would-redirect") && said.contains("would-drop") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(
+            said.contains("would-redirect") && said.contains("would-drop") && said.contains("alice"),
+            "{said}"
+        );
+        let events = scene.sluice()?.events()?;
+        let would = |verdict: &str, part: &str| {
+            events.iter().any(|e| e["activity"] == verdict && e.to_string().contains(part))
+        };
+        assert!(would("would-redirect", "ask for a login"), "nobody is logged in there");
+        assert!(would("would-redirect", "permit (analysts-connect)"), "alice would have been let in");
+        assert!(would("would-deny", "datagram") && would("would-drop", "packet"));
+        // one connection is one event, and not one for each of its packets
+        let before = events.len();
+        hear(scene.world.command_as_root("/usr/bin/python3").args(["-c", KNOCK]))?;
+        std::thread::sleep(Duration::from_millis(600));
+        let after = scene.sluice()?.events()?;
+        assert!(after.len() - before <= 2, "{:?}", after.get(before..));
+
+        // it stands when loader and proxy have been killed
+        let sluice = scene.sluice()?;
+        for pid in sluice.proxies().into_iter().chain(sluice.loader()) {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
+        }
+        until("another loader", Duration::from_secs(20), || {
+            Ok(scene.sluice()?.starts() > 1 && scene.sluice()?.answers(&scene.world.room)?)
+        })?;
+        assert_eq!((mode(&scene.world)?.as_str(), knock(&scene)?.as_str()), ("observe", "server"));
+
+        // arming finds who would be locked out, and what was open then is stopped
+        let mut held = scene
+            .world
+            .command_as_root("/usr/bin/python3")
+            .args(["-c", HELD])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(held.stdout.take().context("its output")?).lines();
+        assert_eq!(lines.next().transpose()?.as_deref(), Some("connected"));
+        let said = tool(&scene, &["arm"])?;
+        assert!(!said.ok() && said.out.contains("python3") && said.err.contains("--yes"), "{}", said.all());
+        let said = tool(&scene, &["arm", "--yes"])?;
+        assert!(said.ok(), "{}", said.all());
+        assert_eq!((mode(&scene.world)?.as_str(), knock(&scene)?.as_str()), ("enforce", "proxy"));
+        held.stdin.take().context("its input")?.write_all(b"\n")?;
+        let last = lines.next().transpose()?.unwrap_or_default();
+        assert!(last.starts_with("stopped"), "a connection from before goes on: {last}");
+        held.wait()?;
+
+        // the console's own way, without anybody who answers, for a time; the journal is root's
+        let loader = Path::new(HOME).join("bin/sluice-loader");
+        let state = Path::new(HOME).join("lib");
+        let by_hand = |arguments: &[&str]| {
+            let mut command = Command::new(&loader);
+            command
+                .arg("--config")
+                .arg(Path::new(HOME).join("sluice/sluice.toml"))
+                .arg("--state")
+                .arg(&state);
+            hear(command.args(arguments))
+        };
+        let said = by_hand(&["disarm"])?;
+        assert!(!said.ok() && said.all().contains("a reason is missing"), "{}", said.all());
+        let said = by_hand(&["disarm", "--reason", "the proxy\nis broken", "--for", "3"])?;
+        assert!(said.ok() && said.out.contains("DISARMED"), "{}", said.all());
+        assert_eq!(knock(&scene)?, "server");
+        until("status says so", Duration::from_secs(5), || Ok(mode(&scene.world)? == "disarmed"))?;
+        let said = tool(&scene, &["status"])?;
+        assert!(
+            !said.ok() && said.out.starts_with("DISARMED") && said.out.contains("the proxy is broken"),
+            "{}",
+            said.all()
+        );
+        until("the guard is back by itself", Duration::from_secs(6), || Ok(knock(&scene)? == "proxy"))?;
+        assert!(scene.event("guard", "the time of `disarmed` was over")?);
+        let journal = fs::metadata(state.join("modes"))?;
+        assert_eq!((journal.uid(), journal.mode() & 0o777), (0, 0o600));
         Ok(())
     });
 }

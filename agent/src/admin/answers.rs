@@ -88,6 +88,9 @@ async fn status(house: &House) -> Answer {
     } else {
         component("integrity", "degraded", layers.standing.join("; "))
     });
+    if !layers.degraded.is_empty() {
+        components.push(component("config", "degraded", layers.degraded));
+    }
     components.push(component("policy", "ok", house.gate.policy_digest()));
     Ok(Response::Status(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -102,6 +105,7 @@ async fn status(house: &House) -> Answer {
         policy_generation: house.gate.generation(),
         armed_for_s: layers.armed_for_s,
         incidents: layers.incidents,
+        mode: layers.mode,
     }))
 }
 

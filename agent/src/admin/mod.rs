@@ -9,6 +9,7 @@ mod decisions;
 mod explain;
 mod live;
 mod login;
+mod mode;
 
 use std::collections::HashMap;
 use std::io;
@@ -154,6 +155,7 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Events(events) => answers::events(house, &caller, &events, &mut wire).await?,
             request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
             request::Request::Kill(kill) => live::kill(house, &caller, &kill),
+            request::Request::SetMode(asked) => mode::set(house, &caller, &asked, &mut wire).await?,
             other => answers::answer(house, &caller, other).await,
         };
         match outcome {

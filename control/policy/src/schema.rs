@@ -13,7 +13,7 @@ use crate::{Context, Feature, Operation, Principal};
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 34] = [
+pub const ACTIONS: [&str; 37] = [
     "connect",
     "select",
     "insert",
@@ -33,6 +33,9 @@ pub const ACTIONS: [&str; 34] = [
     "approve",
     "replay",
     "kill",
+    "disarm",
+    "observe",
+    "arm",
     "shell",
     "pty",
     "exec",
