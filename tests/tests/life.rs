@@ -16,7 +16,7 @@ use sluice_tests::stage::Stage;
 use sluice_tests::world::mounts::BPF;
 use sluice_tests::world::sluice::Sluice;
 use sluice_tests::world::{HOME, World};
-use sluice_tests::{Context as _, Result};
+use sluice_tests::{Context as _, Failure, Result};
 
 const MEDDLE: &str = include_str!("../fixtures/scripts/meddle.py");
 const ROADS: &str = include_str!("../fixtures/scripts/roads.py");
@@ -387,6 +387,190 @@ fn observe_arm_and_disarm() {
         assert!(scene.event("guard", "the time of `disarmed` was over")?);
         let journal = fs::metadata(state.join("modes"))?;
         assert_eq!((journal.uid(), journal.mode() & 0o777), (0, 0o600));
+        Ok(())
+    });
+}
+
+/// Overwrites the first instructions of a program in the object, so that the verifier refuses that one.
+const SPOIL: &str = r#"
+import struct, sys
+path, wanted = sys.argv[1:]
+data = bytearray(open(path, "rb").read())
+at, size, count, names = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HHH", data, 58)
+heads = [struct.unpack_from("<IIQQQQ", data, at + n * size) for n in range(count)]
+strings = heads[names][4]
+for name, _, _, _, offset, _ in heads:
+    if data[strings + name:].split(b"\0", 1)[0] == wanted.encode():
+        data[offset:offset + 8] = bytes([0x85, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F])
+        open(path, "wb").write(data)
+        print("spoilt")
+"#;
+
+/// The loader, held in the hand of a test: ended, started, and the kernel's object beside it exchanged.
+struct Boot<'a> {
+    world: &'a World,
+    sluice: &'a Sluice,
+}
+
+impl Boot<'_> {
+    fn end(&self) -> Result<()> {
+        self.sluice.hold_restarts(true);
+        for pid in self.sluice.proxies().into_iter().chain(self.sluice.loader()) {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
+        }
+        until("both are dead", Duration::from_secs(10), || {
+            Ok(self.sluice.loader().is_none() && self.sluice.proxies().is_empty())
+        })
+    }
+
+    /// As after a boot: nothing stands in the kernel.
+    fn forget(&self) -> Result<()> {
+        self.end()?;
+        sh("rm", ["-rf", &format!("{BPF}/sluice")]).map(drop)
+    }
+
+    /// The supervisor starts the loader until `what` is so.
+    fn go(&self, what: impl FnMut() -> Result<bool>) -> Result<()> {
+        self.sluice.hold_restarts(false);
+        until("what was waited for", Duration::from_secs(30), what).context(self.sluice.words())
+    }
+
+    fn knock(&self) -> Result<String> {
+        Root::new(self.world).knock()
+    }
+
+    /// `sluice status`, as it is for people.
+    fn status(&self) -> Result<String> {
+        Ok(self.sluice.tool(&self.world.room, &["status"])?.all())
+    }
+}
+
+/// What can't be a configuration at boot: the last good copy serves, nobody gets past, and status says what is wrong where.
+#[test]
+fn h23_a_bad_configuration_at_boot_is_served_by_the_last_good_one() {
+    in_room("h23_a_bad_configuration_at_boot_is_served_by_the_last_good_one", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let config = boot.sluice.config.clone();
+        let good = fs::read_to_string(&config)?;
+        let copy = Path::new(HOME).join("lib/good/sluice.toml");
+        assert_eq!(fs::read_to_string(&copy)?, good);
+        assert_eq!((fs::metadata(&copy)?.uid(), fs::metadata(&copy)?.mode() & 0o777), (0, 0o640));
+        let line = good.lines().position(|line| line == "[guard]").context("a [guard]")? + 1;
+        let cases: [(&str, String, u32, String); 5] = [
+            ("a byte order mark", format!("\u{feff}{good}"), 0o644, "byte order mark".into()),
+            (
+                "a key twice",
+                good.replace("port = 15432", "port = 15432\nport = 15433"),
+                0o644,
+                "stands here twice".into(),
+            ),
+            (
+                "a Cyrillic letter",
+                good.replace("[guard]", "[gu\u{430}rd]"),
+                0o644,
+                format!("sluice.toml:{line}:"),
+            ),
+            ("half a file", good[..good.len() / 2].to_owned(), 0o644, "sluice.toml:".into()),
+            ("writable by others", good.clone(), 0o666, "chmod go-w".into()),
+        ];
+        for (what, text, mode, words) in cases {
+            boot.end()?;
+            fs::write(&config, text)?;
+            sh("chmod", [&format!("{mode:o}"), &*config.to_string_lossy()])?;
+            boot.go(|| boot.sluice.answers(&world.room))?;
+            let said = boot.status()?;
+            assert!(
+                said.contains("config") && said.contains("degraded") && said.contains(&words),
+                "{what}: {said}"
+            );
+            assert_eq!(boot.knock()?, "proxy", "{what}");
+            // corrected: it is taken at once
+            fs::write(&config, &good)?;
+            sh("chmod", ["644", &*config.to_string_lossy()])?;
+            boot.go(|| Ok(boot.sluice.answers(&world.room)? && !boot.status()?.contains("last good copy")))?;
+        }
+        // a copy that somebody else may write is none either: nothing starts, and what is pinned stays closed
+        boot.end()?;
+        fs::write(&config, "nonsense")?;
+        sh("chmod", ["666", &*copy.to_string_lossy()])?;
+        boot.go(|| Ok(boot.sluice.words().contains("exit status: 78")))?;
+        assert!(boot.knock()?.starts_with("refused"), "{}", boot.knock()?);
+        Ok(())
+    });
+}
+
+/// A kernel that does not take the programs, at boot: what is protected can't be reached, or can by the host's own choice.
+#[test]
+fn h20_where_the_guard_cannot_stand_it_is_closed_or_open_as_the_host_has_chosen() {
+    in_room("h20_where_the_guard_cannot_stand_it_is_closed_or_open_as_the_host_has_chosen", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let object = Path::new(HOME).join("bin/sluice-ebpf.o");
+        let (mine, whole) = (Path::new(HOME).join("spoilt.o"), fs::read(&object)?);
+        let put = |bytes: &[u8]| -> Result<()> {
+            fs::write(&mine, bytes)?;
+            let _ = sh("umount", [&*object.to_string_lossy()]);
+            sh("mount", ["--bind", &*mine.to_string_lossy(), &*object.to_string_lossy()]).map(drop)
+        };
+        let issue = || Ok::<_, Failure>(fs::read_to_string("/run/issue.d/sluice.issue").unwrap_or_default());
+
+        // the control: nothing in the kernel and no loader is an open host
+        boot.forget()?;
+        assert_eq!(boot.knock()?, "server");
+
+        // one program is refused: those that the kernel takes refuse by themselves, at the protected port alone
+        put(&whole)?;
+        let said =
+            hear(Command::new("/usr/bin/python3").args(["-c", SPOIL, &mine.to_string_lossy(), "sockops"]))?;
+        assert!(said.out.contains("spoilt"), "{}", said.all());
+        boot.go(|| Ok(issue()?.contains("5 programs refuse it")))?;
+        assert!(boot.knock()?.contains("[Errno 1]"), "{}", boot.knock()?);
+        let routes = sh("ip", ["route"])?;
+        assert!(!routes.contains("prohibit"), "{routes}");
+
+        // none can be read at all: routes
+        boot.forget()?;
+        put(b"no object")?;
+        boot.go(|| Ok(issue()?.contains("routes prohibit")))?;
+        assert!(boot.knock()?.contains("[Errno 13]"), "{}", boot.knock()?);
+        assert!(issue()?.contains("sluice-loader disarm --reason"), "the way back is said");
+
+        // the way back: by hand, without a loader that stands, and it holds at the next start
+        let loader = Path::new(HOME).join("bin/sluice-loader");
+        let by_hand = |arguments: &[&str]| {
+            let mut command = Command::new(&loader);
+            command.arg("--config").arg(&boot.sluice.config).arg("--state").arg(Path::new(HOME).join("lib"));
+            hear(command.args(arguments))
+        };
+        let said = by_hand(&["disarm", "--reason", "this kernel takes nothing"])?;
+        assert!(said.ok(), "{}", said.all());
+        assert_eq!(boot.knock()?, "server");
+        let starts = boot.sluice.starts();
+        until("more starts", Duration::from_secs(10), || Ok(boot.sluice.starts() > starts + 1))?;
+        assert_eq!(boot.knock()?, "server", "it stays so: {}", boot.sluice.words());
+        boot.end()?;
+        fs::remove_file(Path::new(HOME).join("lib/modes"))?;
+
+        // the host's other choice
+        let good = fs::read_to_string(&boot.sluice.config)?;
+        fs::write(&boot.sluice.config, good.replace("[guard]", "[guard]\non_failure = \"open\""))?;
+        boot.go(|| Ok(issue()?.contains("everybody reaches everything directly")))?;
+        assert_eq!(boot.knock()?, "server");
+        fs::write(&boot.sluice.config, &good)?;
+        boot.end()?;
+        boot.go(|| Ok(boot.knock()?.contains("[Errno 13]")))?;
+
+        // a kernel that takes them again: the routes go, and the proxy answers
+        put(&whole)?;
+        boot.go(|| boot.sluice.answers(&world.room))?;
+        assert_eq!(boot.knock()?, "proxy");
+        let routes = sh("ip", ["route"])?;
+        assert!(!routes.contains("prohibit") && issue()?.is_empty(), "{routes}");
         Ok(())
     });
 }
