@@ -18,6 +18,7 @@ mod event;
 mod lineage;
 mod lookup;
 mod maps;
+mod mode;
 mod origin;
 mod packet;
 mod peername;

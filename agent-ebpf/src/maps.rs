@@ -137,6 +137,10 @@ pub static TALLIES: HashMap<Session, Tally, SESSIONS> = HashMap::new();
 #[btf_map]
 pub static EXECUTED: RingBuf<Executed, { 1 << 24 }> = RingBuf::new();
 
+/// See [`sluice_abi::mode`].
+#[btf_map]
+pub static MODE: Array<u32, 1> = Array::new();
+
 /// The pointer that a helper takes for a map.
 #[inline(always)]
 pub(crate) fn handle<T>(map: &'static T) -> *mut core::ffi::c_void {

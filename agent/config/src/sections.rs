@@ -58,6 +58,28 @@ pub struct Guard {
     pub keep_addresses: Duration,
     /// Layers without which the loader refuses to claim the host. Default none.
     pub require: Vec<Layer>,
+    /// What is done on a host where nobody has said `arm`, `observe` or `disarm` yet. Default enforce.
+    pub mode: GuardMode,
+    /// What becomes of what is protected where the guard can't stand. Default closed.
+    pub on_failure: OnFailure,
+}
+
+/// Whether the guard enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardMode {
+    /// It does.
+    Enforce,
+    /// All is told as it would be, and nothing is enforced.
+    Observe,
+}
+
+/// What becomes of what is protected where the guard can't stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nobody reaches it.
+    Closed,
+    /// Everybody does.
+    Open,
 }
 
 /// A layer of the kernel guard, as `sluice status` names it.

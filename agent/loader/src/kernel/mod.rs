@@ -12,6 +12,7 @@ mod integrity;
 mod lookup;
 mod maps;
 mod records;
+mod without;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
 use crate::lineage::Lineage;
+use crate::mode::Mode;
 
 pub(crate) use canary::{Layer, child as canary_child};
 pub(crate) use integrity::{Finding, Found};
@@ -195,6 +197,11 @@ impl Guard {
     /// There is no proxy.
     pub(crate) fn dismiss(&mut self) -> Result<(), GuardError> {
         self.set_array("PROXY", [0; size_of::<Proxy>()])
+    }
+
+    /// Enforce, or tell and let pass.
+    pub(crate) fn set_mode(&mut self, mode: Mode) -> Result<(), GuardError> {
+        self.set_array("MODE", mode.number().to_ne_bytes())
     }
 
     /// What is pollable while events wait.
