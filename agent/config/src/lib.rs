@@ -18,8 +18,8 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Metrics,
-    MetricsListen, Mode, Policy, PostgresTarget, Protocol, Recording, ServerCertificate, Service, SshProof,
-    SshTarget, Target, TlsMode, Transfers, Truth, Upstream,
+    MetricsListen, Mode, PacketSockets, Policy, PostgresTarget, Protocol, Recording, SelfProtection,
+    ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers, Truth, Upstream,
 };
 
 use std::path::Path;

@@ -4,6 +4,7 @@
 mod grounds;
 mod kernel;
 mod lineage;
+mod lsm;
 mod names;
 mod notify;
 mod probe;
@@ -52,6 +53,9 @@ enum Act {
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16, service: u16 },
+    /// The process that tries what is refused to root
+    #[command(hide = true)]
+    LsmCanary { cgroup: PathBuf, pins: PathBuf, loader: i32, map: u32 },
     /// The process that shows that sessions are followed
     #[command(hide = true)]
     LineageCanary {
@@ -68,6 +72,9 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Act::Canary { cgroup, port, service }) => {
             kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))
+        }
+        Some(Act::LsmCanary { cgroup, pins, loader, map }) => {
+            lsm::canary_child(&cgroup, &pins, loader, map).map_err(|e| (1, e.to_string()))
         }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),

@@ -15,7 +15,9 @@ use nix::sys::socket::{
 };
 
 use crate::kernel::{Guard, Layer, words};
+use crate::lsm::Wish;
 use crate::{grounds, proxy};
+use sluice_config::{PacketSockets, SelfProtection};
 
 /// Of the network namespace that nobody else is in.
 const PORT: u16 = 15432;
@@ -51,6 +53,7 @@ fn layers(object: &Path, places: &Places) -> Result<Vec<Layer>, String> {
     let mut guard = Guard::load(object, &places.cgroup, &places.pins).map_err(fault)?;
     guard.register_binder().map_err(fault)?;
     guard.attach().map_err(fault)?;
+    guard.defend(Wish { protection: SelfProtection::On, packets: PacketSockets::Allow });
     guard.listen_at(PORT).map_err(fault)?;
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_err(|e| format!("listening: {e}"))?;
     guard.listen_at(PORT).map_err(fault)?;

@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 28] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -32,6 +32,15 @@ pub(super) const NAMES: [&str; 19] = [
     "MEMBERS_OF",
     "TALLIES",
     "EXECUTED",
+    "LSM_SETTINGS",
+    "LSM_INODES",
+    "LSM_OBJECTS",
+    "LSM_HOME",
+    "LSM_CHILDREN",
+    "LSM_LOADERS",
+    "UNIX_SERVICES",
+    "HOLDER",
+    "JUDGED",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {

@@ -15,6 +15,7 @@ use super::places::{guarded_ports, places};
 use super::{Loader, fault, talk};
 use crate::grounds;
 use crate::kernel::Guard;
+use crate::lsm::Wish;
 use crate::names::{Known, Resolver, now_s, wanted};
 use crate::notify;
 use crate::proxy;
@@ -44,6 +45,7 @@ impl Loader {
         guard.guard_ports(&guarded_ports(&config)).map_err(fault("the guard"))?;
         guard.register_binder().map_err(fault("the guard"))?;
         guard.attach().map_err(fault("the guard does not stand"))?;
+        guard.defend(Wish::of(&config.guard));
         let port = port(&config)?;
         // before the bind: a listener is the proxy's own because the bind program has seen it
         guard.listen_at(port).map_err(fault("the guard"))?;
