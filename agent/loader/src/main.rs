@@ -50,6 +50,13 @@ enum Act {
     },
     /// Try which layers this kernel has, where no connection of this host meets them
     Probe,
+    /// What the verifier makes of each kernel program: name, instructions, bound
+    #[command(hide = true)]
+    Costs {
+        /// A table of names and bounds; above one, or without one, is an error
+        #[arg(long, value_name = "FILE")]
+        bounds: Option<PathBuf>,
+    },
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16, service: u16 },
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
             lsm::canary_child(&cgroup, &pins, loader, map).map_err(|e| (1, e.to_string()))
         }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
+        Some(Act::Costs { bounds }) => probe::costs(bounds.as_deref()).map_err(|e| (1, e)),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { pins }) => disarm(&arguments.config, pins),
         None => guard(&arguments.config),

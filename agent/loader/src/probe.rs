@@ -9,12 +9,13 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 
-use crate::kernel::{Guard, Layer, words};
+use crate::kernel::{self, Guard, Layer, words};
 use crate::lsm::Wish;
 use crate::{grounds, proxy};
 use sluice_config::{PacketSockets, SelfProtection};
@@ -46,6 +47,21 @@ pub(crate) fn run() -> Result<(), String> {
         println!("{}\t{}\t{}", layer.name, layer.state, layer.proof.replace(['\t', '\n'], " "));
     }
     Ok(())
+}
+
+/// `sluice-loader costs`: the programs are loaded and attached nowhere, but for the tracepoints of the layer `lineage`.
+pub(crate) fn costs(bounds: Option<&Path>) -> Result<(), String> {
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let root = grounds::cgroup_mount(&mounts).ok_or("cgroup v2 is not mounted")?;
+    // a bpffs of this process's own, so that nothing is left behind and nobody's pins are in the way
+    let fault = |error: nix::errno::Errno| format!("mounting a bpffs: {error}");
+    unshare(CloneFlags::CLONE_NEWNS).map_err(fault)?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(fault)?;
+    mount(Some("none"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none).map_err(fault)?;
+    let pins = PathBuf::from("/sys/fs/bpf/costs");
+    kernel::costs(&proxy::beside("sluice-ebpf.o"), &root, &pins, bounds)
 }
 
 fn layers(object: &Path, places: &Places) -> Result<Vec<Layer>, String> {

@@ -7,6 +7,7 @@
 mod attach;
 mod btf;
 mod canary;
+mod costs;
 mod device;
 mod lookup;
 mod maps;
@@ -26,6 +27,7 @@ use sluice_abi::{ABI_VERSION, Listener, Proxy};
 use crate::lineage::Lineage;
 use crate::lsm::{Lsm, Wish};
 
+pub(crate) use costs::run as costs;
 pub(crate) use canary::{Layer, child as canary_child};
 pub(crate) use lookup::Port;
 pub(crate) use records::Event;

@@ -80,7 +80,8 @@ impl Kind {
         match name.to_str().unwrap_or_default() {
             "anon_inode:bpf-map" => Ok(Self::Map),
             "anon_inode:bpf-prog" => Ok(Self::Program),
-            "anon_inode:bpf_link" => Ok(Self::Link),
+            // as older kernels, and newer ones, write it
+            "anon_inode:bpf-link" | "anon_inode:bpf_link" => Ok(Self::Link),
             other => Err(io::Error::other(format!("a pin of an unknown kind: {other}"))),
         }
     }
