@@ -350,8 +350,17 @@ pub struct PostgresTarget {
     pub classes: BTreeMap<String, String>,
     /// `[target.masks]`: class → how it is shown. A class without an entry is shown as [`MaskKind::Redact`].
     pub masks: BTreeMap<String, MaskKind>,
-    /// `[target.functions] vouched`: volatile functions that an owner vouches for, as `schema.name`.
-    pub vouched: Vec<String>,
+    /// `[target.functions] vouched`: functions that an owner answers for.
+    pub vouched: Vec<Vouched>,
+}
+
+/// `schema.function(arguments)@sha256:…`: a function that an owner answers for as long as its definition is that one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// `schema.function`.
+    pub name: String,
+    /// SHA-256 of `pg_get_functiondef`, in hex.
+    pub sha256: Option<String>,
 }
 
 /// A target that speaks SSH.

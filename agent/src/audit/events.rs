@@ -147,8 +147,20 @@ pub fn decision_tried(asked: &admin::Decide, who: &Principal, outcome: &str) -> 
     )
 }
 
+/// The guard was not as it was left, a layer's proof has changed, or its mode.
+fn guard(seen: &handover::KernelEvent, incident: &handover::Incident) -> Event {
+    let severity = if incident.healed { "warning" } else { "error" };
+    let fields = json!({"what": incident.what, "object": incident.object, "detail": cut(&incident.detail),
+                        "healed": incident.healed, "failure": cut(&incident.failure), "open_ms": incident.open_ms,
+                        "seen_us": seen.time_us});
+    event("guard", &incident.what, severity, fields)
+}
+
 /// The kernel saw a try on a road of its own. A redirect is the ordinary way in and no alarm.
 pub fn kernel(seen: &handover::KernelEvent) -> Event {
+    if let Some(incident) = &seen.incident {
+        return guard(seen, incident);
+    }
     let severity = if seen.verdict == "redirected" { "info" } else { "warning" };
     let fields = json!({"road": seen.road, "target": seen.target, "seen_us": seen.time_us, "lost_before": seen.dropped,
                         "origin": seen.origin.as_ref().map(origin), "process": process(&seen.lineage)});
@@ -205,6 +217,11 @@ pub fn host_key_alarm(target: &str, why: &str) -> Event {
 /// Somebody read what others did.
 pub fn looked_at(what: &str, which: &str, who: &Principal) -> Event {
     event("session", what, "notice", json!({"actor": person(who), "which": which}))
+}
+
+/// A signed report of what is enforced was made; `digest` is its SHA-256.
+pub fn proved(who: Option<&Principal>, uid: u32, digest: &str) -> Event {
+    event("host", "proved", "info", json!({"actor": who.map(person), "uid": uid, "sha256": digest}))
 }
 
 /// Somebody came to a session that must not go on alone, or left it.

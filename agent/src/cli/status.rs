@@ -5,7 +5,7 @@ use sluice_api::admin::{self, request::Request, response::Response};
 use clap::Args;
 
 use super::client::{Client, odd};
-use super::terminal::{BAD, GOOD, HEAD, Table, WARN, print, safe, say};
+use super::terminal::{BAD, GOOD, HEAD, Table, WARN, print, safe, say, time};
 use super::{Failure, print_json};
 
 pub(super) fn status(mut client: Client, json: bool) -> Result<(), Failure> {
@@ -27,11 +27,12 @@ fn render(report: &admin::StatusReport) -> String {
         "observed" | "degraded" => WARN,
         _ => BAD,
     };
-    let mut layers = Table::new(["LAYER", "STATE", "PROOF"]);
+    let mut layers = Table::new(["LAYER", "STATE", "LAST PROVEN", "PROOF"]);
     for layer in &report.layers {
         layers.styled([
             (layer.name.clone(), Default::default()),
             (layer.state.clone(), style(&layer.state)),
+            (if layer.proven_us == 0 { "never".to_owned() } else { time(layer.proven_us) }, Default::default()),
             (layer.proof.clone(), Default::default()),
         ]);
     }

@@ -13,7 +13,7 @@ use crate::{Context, Feature, Operation, Principal};
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 34] = [
+pub const ACTIONS: [&str; 35] = [
     "connect",
     "select",
     "insert",
@@ -31,6 +31,7 @@ pub const ACTIONS: [&str; 34] = [
     "probe",
     "unmask",
     "approve",
+    "classify",
     "replay",
     "kill",
     "shell",

@@ -78,8 +78,20 @@ fn descriptor(program: &Program) -> Option<BorrowedFd<'_>> {
     fd.ok().map(AsFd::as_fd)
 }
 
+/// A program of ours in its link.
+pub(super) struct Seat {
+    pub(super) name: &'static str,
+    pub(super) hook: Attach,
+    pub(super) link: OwnedFd,
+}
+
+/// The program of a seat.
+pub(super) fn program<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
+    ebpf.program(name).and_then(descriptor)
+}
+
 /// Attaches all, or swaps them in place; gives the links, which the pins keep alive without this process.
-pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<OwnedFd>, GuardError> {
+pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<Seat>, GuardError> {
     let guarded = File::open(cgroup).map_err(at("opening the guarded cgroup", cgroup))?;
     let id = guarded.metadata().map_err(at("asking", cgroup))?.ino();
     let dir = links(pins);
@@ -108,12 +120,17 @@ pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<Owne
             }
             Err(e) => return Err(at("opening the pinned link", &path)(e)),
         };
-        held.push(link);
+        held.push(Seat { name, hook, link });
     }
     Ok(held)
 }
 
-fn fresh(program: BorrowedFd<'_>, cgroup: &File, hook: Attach, pin: &Path) -> std::io::Result<OwnedFd> {
+pub(super) fn fresh(
+    program: BorrowedFd<'_>,
+    cgroup: &File,
+    hook: Attach,
+    pin: &Path,
+) -> std::io::Result<OwnedFd> {
     let link = sys::link_create(program, sys::number(cgroup.as_fd()), hook)?;
     sys::pin(link.as_fd(), pin)?;
     Ok(link)

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use ipnet::IpNet;
 use sluice_abi::{Addr, Protection};
 
@@ -47,6 +48,22 @@ pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {
     GuardError::Map { map, reason: reason.to_string() }
 }
 
+/// The descriptor of a table that this process holds as one of the object's.
+pub(super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LpmTrie(data)
+    | Map::LruHashMap(data)
+    | Map::SockMap(data)
+    | Map::CgroupArray(data)
+    | Map::RingBuf(data)
+    | Map::SkStorage(data)) = map
+    else {
+        return None;
+    };
+    Some(data.fd().as_fd())
+}
+
 type Destinations<'a> = LpmTrie<&'a mut MapData, records::Place, [u8; 8]>;
 type Addresses<'a> = LpmTrie<&'a mut MapData, Addr, [u8; 8]>;
 
@@ -73,7 +90,9 @@ impl Guard {
     ) -> Result<(), GuardError> {
         let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
         let mut array = Array::<_, [u8; N]>::try_from(map).map_err(|e| fault(name, &e))?;
-        array.set(0, value, 0).map_err(|e| fault(name, &e))
+        array.set(0, value, 0).map_err(|e| fault(name, &e))?;
+        self.integrity.wrote(name, &value);
+        Ok(())
     }
 
     pub(super) fn array<const N: usize>(&self, name: &'static str) -> Option<[u8; N]> {
@@ -107,6 +126,15 @@ impl Guard {
         map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
     }
 
+    /// Whether the place stands in both tables as it was written.
+    pub(super) fn stands(&mut self, place: Place) -> Result<bool, GuardError> {
+        let value = records::protection(&Protection { target: place.target, flags: 0 });
+        let map: Addresses<'_> = self.trie("ADDRESSES")?;
+        let by_address = map.get(&address(place.network), 0).is_ok();
+        let map: Destinations<'_> = self.trie("DESTINATIONS")?;
+        Ok(by_address && map.get(&destination(place), 0).is_ok_and(|found| found == value))
+    }
+
     pub(super) fn forget(&mut self, place: Place, keep_address: bool) -> Result<(), GuardError> {
         if !keep_address {
             let mut map: Addresses<'_> = self.trie("ADDRESSES")?;
@@ -118,7 +146,7 @@ impl Guard {
 
     fn trie<'a, T>(&'a mut self, name: &'static str) -> Result<T, GuardError>
     where
-        T: TryFrom<&'a mut aya::maps::Map>,
+        T: TryFrom<&'a mut Map>,
         T::Error: Display,
     {
         let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;

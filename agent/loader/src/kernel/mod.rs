@@ -9,13 +9,14 @@ mod btf;
 mod canary;
 mod costs;
 mod device;
+mod integrity;
 mod lookup;
 mod maps;
 mod records;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -29,6 +30,7 @@ use crate::lsm::{Lsm, Wish};
 
 pub(crate) use costs::run as costs;
 pub(crate) use canary::{Layer, child as canary_child};
+pub(crate) use integrity::{Finding, Found};
 pub(crate) use lookup::Port;
 pub(crate) use records::Event;
 
@@ -83,7 +85,7 @@ pub(crate) struct Guard {
     ebpf: Ebpf,
     pins: PathBuf,
     cgroup: PathBuf,
-    links: Vec<OwnedFd>,
+    links: Vec<attach::Seat>,
     devices: device::Devices,
     lookup: lookup::Lookup,
     lineage: Lineage,
@@ -95,6 +97,7 @@ pub(crate) struct Guard {
     port: u16,
     /// Cgroups of canaries.
     canaries: Vec<u64>,
+    integrity: integrity::Integrity,
 }
 
 impl Guard {
@@ -116,6 +119,7 @@ impl Guard {
                 attach::load(&mut ebpf)?;
             }
         }
+        let integrity = integrity::Integrity::of(&ebpf, pins);
         let lookup = lookup::Lookup::new(pins, lookup::load(&mut ebpf));
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
         let mut lineage = Lineage::start(&mut ebpf, pins, &maps, whole == 1)
@@ -139,6 +143,7 @@ impl Guard {
             ports: BTreeSet::new(),
             port: 0,
             canaries: Vec::new(),
+            integrity,
         };
         guard.places = guard.known_places()?;
         guard.ports = guard.known_ports()?;

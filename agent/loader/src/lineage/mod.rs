@@ -24,6 +24,7 @@ use sluice_abi::lineage::{Member, Session, Tally, flag};
 use sluice_api::common;
 use sluice_api::handover::Execution;
 
+use crate::kernel::Found;
 use crate::lsm::Judging;
 use crate::process;
 use crate::queue::Queue;
@@ -103,6 +104,13 @@ impl Lineage {
     /// From now on judged sessions execute nothing without this process.
     pub(crate) fn answer(&mut self, judging: Option<Judging>) {
         self.judging = judging;
+    }
+
+    /// Looks whether the programs are still at their tracepoints, and puts them back where not.
+    pub(crate) fn inspect(&self, ebpf: &mut Ebpf, pins: &Path, found: &mut Found) {
+        if self.fault.is_none() {
+            attach::inspect(ebpf, pins, found);
+        }
     }
 
     /// Marks every process that serves the connection; gives how many there are.

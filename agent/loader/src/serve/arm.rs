@@ -11,6 +11,7 @@ use std::{fs, io};
 use nix::sys::signalfd::SignalFd;
 use sluice_config::{Config, MetricsListen, Target};
 
+use super::integrity::Rounds;
 use super::places::{guarded_ports, places};
 use super::{Loader, fault, talk};
 use crate::grounds;
@@ -85,6 +86,7 @@ impl Loader {
             wake: wake.into(),
             kept: Kept::default(),
             probed: None,
+            rounds: Rounds::new(),
             stopping: None,
             config,
             account,

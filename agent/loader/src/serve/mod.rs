@@ -2,6 +2,7 @@
 
 mod arm;
 mod follow;
+mod integrity;
 mod places;
 mod reload;
 mod talk;
@@ -26,6 +27,7 @@ use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
 use crate::watch::Watch;
 
+use integrity::Rounds;
 use places::{destinations, guarded_ports, places, target_of};
 
 /// The proxy may finish its sessions for so long after a stop.
@@ -58,6 +60,8 @@ pub(crate) struct Loader {
     watch: Option<Watch>,
     kept: Kept,
     probed: Option<(Instant, Vec<Layer>)>,
+    /// When the guard was looked at, what was found, what was proven.
+    rounds: Rounds,
     signals: SignalFd,
     /// When the proxy has to be gone.
     stopping: Option<Instant>,
@@ -86,6 +90,7 @@ impl Loader {
         }
         let layers = self.guard.probe();
         self.probed = Some((Instant::now(), layers.clone()));
+        self.proven(&layers);
         layers
     }
 
@@ -129,6 +134,7 @@ impl Loader {
                 self.hear(&mut buffer);
             }
             self.tend();
+            self.look_after();
             if self.stopping.is_some() && self.proxy.is_none() {
                 tracing::info!("stopped; what is protected stays closed until sluice-loader starts again");
                 return Ok(());
@@ -181,7 +187,7 @@ impl Loader {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let mut at = Instant::now() + Duration::from_secs(5);
+        let mut at = self.rounds.next();
         at = at.min(self.start_at.unwrap_or(at)).min(self.stopping.unwrap_or(at));
         if let Some(noticed) = self.watch.as_ref().and_then(Watch::since) {
             at = at.min(noticed + CALM);

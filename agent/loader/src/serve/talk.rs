@@ -133,10 +133,12 @@ impl Loader {
     }
 
     fn report(&mut self, request: u64) -> Layers {
-        let layers = self.layers().into_iter().map(|layer| handover::Layer {
+        let layers = self.layers();
+        let layers = layers.into_iter().map(|layer| handover::Layer {
             name: layer.name.to_owned(),
             state: layer.state.to_owned(),
             proof: layer.proof,
+            proven_us: self.rounds.proven_us(layer.name),
         });
         let dropped = self.guard.dropped() + self.kept.lost() + self.guard.lineage().queue().lost();
         Layers {
@@ -146,6 +148,8 @@ impl Loader {
             events_dropped: dropped,
             cgroup: self.guard.cgroup().display().to_string(),
             armed_for_s: self.guard.armed_for().as_secs(),
+            incidents: self.rounds.incidents(),
+            standing: self.guard.standing(),
         }
     }
 
