@@ -287,7 +287,7 @@ fn catalogue() -> Catalogue {
             name,
             kind: "r".into(),
             definition: None,
-            has_rules: false,
+            rules: Vec::new(),
         });
         rows.columns.extend(columns.iter().zip(1..).map(|(name, attnum)| ColumnRow {
             relation: oid,
@@ -295,6 +295,7 @@ fn catalogue() -> Catalogue {
             name: name.clone(),
             type_oid: 25,
             generated: false,
+            from: Default::default(),
             words: String::new(),
         }));
     };
