@@ -26,6 +26,9 @@ use tracing_subscriber::EnvFilter;
 /// sysexits.h: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
+/// Default of `guard.pins`.
+const PINS: &str = "/sys/fs/bpf/sluice";
+
 /// Guards this host: every connection to a protected target goes through Sluice's proxy, or nowhere.
 ///
 /// Runs in the foreground until SIGTERM. SIGHUP, and a change of the files, read the configuration again. When it ends,
@@ -76,6 +79,12 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    if matches!(arguments.command, Some(Act::Disarm { .. })) {
+        let pins = Config::load(&arguments.config).map_or(PINS.into(), |config| config.guard.pins);
+        if let Some(code) = lsm::by_manager(&pins, std::env::args_os().skip(1)) {
+            return code;
+        }
+    }
     let outcome = match arguments.command {
         Some(Act::Canary { cgroup, port, service }) => {
             kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))

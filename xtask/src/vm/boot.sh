@@ -12,7 +12,8 @@ cp "$(command -v busybox)" "$work/i/bin/"
 modules() {
   local to=$1 number=10; shift
   for module in "$@"; do
-    modprobe -d "$kernel" -S "$version" --show-depends "$module" 2>/dev/null | awk '/^insmod/ { print $2 }'
+    # what is built in is no module
+    { modprobe -d "$kernel" -S "$version" --show-depends "$module" 2>/dev/null || true; } | awk '/^insmod/ { print $2 }'
   done | awk '!seen[$0]++' | while read -r file; do
     number=$((number + 1)); name=$to/$number-$(basename "$file")
     case $file in

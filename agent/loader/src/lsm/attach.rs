@@ -9,6 +9,8 @@ use aya::programs::{Lsm, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
 
 use super::last_words;
+use crate::kernel::Found;
+use crate::sys;
 
 /// Program and hook. Those that tell who is trusted come first: the others ask them.
 const HOOKS: [(&str, &str); 27] = [
@@ -80,6 +82,32 @@ pub(super) fn attach(ebpf: &mut Ebpf, pins: &Path) -> Result<(), String> {
         keep(link, &dir.join(name))?;
     }
     Ok(())
+}
+
+/// Looks whether the links are still pinned, and puts them back where not: without its pin nothing holds a link.
+pub(super) fn inspect(ebpf: &mut Ebpf, pins: &Path, found: &mut Found) {
+    let dir = pins.join("lsm");
+    for name in HOOKS.iter().chain(&TRACEPOINTS).map(|(name, _)| *name) {
+        let pin = dir.join(name);
+        if sys::pinned(&pin).is_ok() {
+            continue;
+        }
+        let healed = again(ebpf, name).and_then(|link| {
+            fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+            keep(link, &pin)
+        });
+        found.add("pin", name, "the pin is gone, and with it the program at the hook", healed);
+    }
+}
+
+fn again(ebpf: &mut Ebpf, name: &str) -> Result<FdLink, String> {
+    let tracepoint = TRACEPOINTS.iter().find(|(known, _)| *known == name);
+    let link = match (ebpf.program_mut(name), tracepoint) {
+        (Some(Program::Lsm(program)), _) => at_hook(program),
+        (Some(Program::RawTracePoint(program)), Some((_, tracepoint))) => at_tracepoint(program, tracepoint),
+        _ => return Err(missing(name)),
+    };
+    link.map_err(|error| last_words(&error))
 }
 
 fn missing(name: &str) -> String {

@@ -8,6 +8,7 @@
 mod attach;
 mod canary;
 mod judging;
+mod manager;
 mod survey;
 
 use std::collections::BTreeSet;
@@ -20,10 +21,11 @@ use aya::maps::{Array, HashMap, MapData};
 use sluice_abi::lsm::{Inode, Settings, flag};
 use sluice_config::{PacketSockets, SelfProtection};
 
-use crate::kernel::{self, Layer};
+use crate::kernel::{self, Found, Layer};
 
 pub(crate) use canary::{SESSION as CANARY, child as canary_child};
 pub(crate) use judging::Judging;
+pub(crate) use manager::instead as by_manager;
 
 /// As [`sluice_config::Layer`] names it.
 const NAME: &str = "lsm";
@@ -147,6 +149,20 @@ impl Lsm {
             self.inodes.remove(gone).map_err(words)?;
         }
         Ok(())
+    }
+
+    /// Looks whether the programs are still at their hooks, and puts them back where not; then at what is ours, which
+    /// may be pinned anew.
+    pub(crate) fn inspect(&mut self, ebpf: &mut Ebpf, found: &mut Found) {
+        if self.fault.is_some() {
+            return;
+        }
+        attach::inspect(ebpf, &self.pins, found);
+        if !found.is_empty()
+            && let Err(error) = self.look()
+        {
+            tracing::error!(error, "what was put back may not be protected");
+        }
     }
 
     /// What says which loader answers for judged sessions. Nothing where no program reads it.
