@@ -18,8 +18,9 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, GuardMode, Host, Identity, Layer, Limits,
-    MaskKind, Metrics, MetricsListen, Mode, OnFailure, Policy, PostgresTarget, Protocol, Recording,
-    ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers, Truth, Upstream, Vouched,
+    MaskKind, Metrics, MetricsListen, Mode, OnFailure, PacketSockets, Policy, PostgresTarget, Protocol,
+    Recording, SelfProtection, ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers,
+    Truth, Upstream, Vouched,
 };
 
 use std::path::Path;
