@@ -1,9 +1,10 @@
 //! `cargo xtask conformance ssh`: every client that people use, directly and through Sluice.
+//! `cargo xtask conformance postgres`: PostgreSQL's own tests, likewise.
 
 use clap::{Args, Subcommand};
 
 use crate::prerequisites::{self, Purpose, install};
-use crate::shell::{Result, openly};
+use crate::shell::{Result, as_root, openly, quietly};
 use crate::workspace::Workspace;
 use crate::{build, demo};
 
@@ -27,13 +28,31 @@ enum What {
         #[arg(long)]
         wide: bool,
     },
+    /// PostgreSQL's core regression tests, or its isolation tests: some minutes each
+    Postgres {
+        /// Only these tests, in this order
+        #[arg(long, value_name = "TEST,…", value_delimiter = ',')]
+        only: Vec<String>,
+        /// The isolation tests in the place of the core's
+        #[arg(long)]
+        isolation: bool,
+        /// Only the direct road: whether the tests themselves pass on this machine
+        #[arg(long)]
+        direct: bool,
+    },
 }
+
+/// Fetches PostgreSQL's sources and builds its tests, once.
+const SOURCES: &str = include_str!("conformance/postgres.sh");
 
 /// Optimised binaries, since much is carried; then the harness.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let What::Ssh { only, direct, wide } = &options.what;
     let workspace = Workspace::here()?;
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Conformance], &workspace)?;
+    let (only, direct, wide) = match &options.what {
+        What::Ssh { only, direct, wide } => (only, direct, wide),
+        What::Postgres { only, isolation, direct } => return postgres(&workspace, only, *isolation, *direct),
+    };
     let binaries = build::binaries(&workspace, true)?;
     prerequisites::provider(&workspace)?;
     prerequisites::python(&workspace)?;
@@ -48,4 +67,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     openly("the conformance cases", &mut command)
+}
+
+fn postgres(workspace: &Workspace, only: &[String], isolation: bool, direct: bool) -> Result<()> {
+    let place = workspace.target_directory.join("conformance");
+    let sources = place.join("postgresql");
+    let mut fetch = as_root("sh");
+    quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?;
+    let binaries = build::binaries(workspace, true)?;
+    prerequisites::provider(workspace)?;
+    let mut command = demo::world(&binaries, "conformance");
+    command.args(["postgres", "--sources"]).arg(&sources).arg("--out").arg(place.join("differences"));
+    if !only.is_empty() {
+        command.args(["--only", &only.join(",")]);
+    }
+    for (given, option) in [(isolation, "--isolation"), (direct, "--direct")] {
+        if given {
+            command.arg(option);
+        }
+    }
+    openly("PostgreSQL's tests", &mut command)
 }

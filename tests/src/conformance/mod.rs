@@ -19,6 +19,7 @@ mod exec;
 mod files;
 mod forwards;
 mod load;
+mod postgres;
 
 /// A Python with paramiko, asyncssh and ansible, where `cargo xtask conformance ssh` has installed it.
 pub const PYTHON: &str = "/run/demo/python/bin/python3";
@@ -137,11 +138,16 @@ enum What {
         #[arg(long)]
         wide: bool,
     },
+    /// PostgreSQL's own tests
+    Postgres(postgres::Options),
 }
 
 /// Starts the world, runs the cases, and says whether every one came out as stated.
 pub fn run(room: Room, options: &Options) -> Result<bool> {
-    let What::Ssh { only, direct, wide } = &options.what;
+    let (only, direct, wide) = match &options.what {
+        What::Ssh { only, direct, wide } => (only, direct, wide),
+        What::Postgres(options) => return postgres::run_suite(room, options),
+    };
     let cases: Vec<Case> = ssh()
         .into_iter()
         .filter(|case| only.as_ref().is_none_or(|part| case.name.contains(&**part)))

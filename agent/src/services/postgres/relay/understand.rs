@@ -22,6 +22,11 @@ use crate::services::postgres::preview::{Given, Questions};
 /// A recorded text or parameter is cut at this many bytes.
 const MAX_RECORDED: usize = 1 << 20;
 
+/// Why what follows can't be judged as if nothing had happened: it is `unknown` as well, whatever else it is.
+const REDEFINED: &str = "; definitions were changed in this transaction";
+const MOVED: &str = "; names may mean something else behind a statement of the same message that changes search_path or \
+                     role: send them one by one";
+
 /// One statement that wants to run.
 pub(super) struct Wish {
     pub(super) understood: Understood,
@@ -117,14 +122,13 @@ impl<R: Tape> Machine<R> {
         };
         let mut runs = Vec::with_capacity(wishes.len());
         let mut held = Vec::new();
-        let mut tainted = self.tainted;
+        let mut doubt = self.tainted.then_some(REDEFINED);
         for (index, wish) in wishes.iter().enumerate() {
             let Some(statement) = wish.understood.statement() else { continue };
-            if index + 1 < wishes.len() && self.moves_path(statement) {
-                return Judged::Refused(alone());
-            }
             if granted.is_empty()
-                && !tainted
+                && doubt.is_none()
+                // one that casts a doubt on those behind it has to be looked at
+                && (index + 1 == wishes.len() || !self.moves_path(statement))
                 && let Some(run) = self.run_again(wish)
             {
                 runs.push(run);
@@ -136,12 +140,17 @@ impl<R: Tape> Machine<R> {
                 return Judged::Wait;
             }
             let statement = &*resolve(statement, &inner);
-            let operation = self.asked(wish, statement, &inner, tainted);
-            tainted |= statement.taints;
+            let operation = self.asked(wish, statement, &inner, doubt);
+            let moved = doubt == Some(MOVED);
+            if self.moves_path(statement) {
+                doubt = Some(MOVED);
+            } else if statement.taints {
+                doubt = doubt.or(Some(REDEFINED));
+            }
             if let Some(report) = self.unmaskable_copy(wish, statement) {
                 return Judged::Refused(report);
             }
-            let plain = matches!(inner, Inner::None) && !tainted;
+            let plain = matches!(inner, Inner::None) && doubt.is_none();
             let (number, permit) = match take(&mut granted, index) {
                 Some(Granted { operation, permit, .. }) => (operation, permit),
                 None => match self.gated.judge_with(&operation, &means(&|| sql::reason(&wish.text))) {
@@ -187,6 +196,11 @@ impl<R: Tape> Machine<R> {
             if plain {
                 self.remember(wish, statement, &permit, &mut run);
             }
+            if moved {
+                // its names were looked up where they may not be any more
+                run.outputs = None;
+                run.sensitive = self.catalogue.has_classes();
+            }
             runs.push(run);
         }
         if held.is_empty() {
@@ -203,7 +217,8 @@ impl<R: Tape> Machine<R> {
         if matches!(statement.kind, Kind::Execute { .. } | Kind::Fetch { .. } | Kind::ExplainExecute { .. }) {
             return None;
         }
-        let operation = self.asked(wish, statement, &Inner::None, self.tainted);
+        let doubt = self.tainted.then_some(REDEFINED);
+        let operation = self.asked(wish, statement, &Inner::None, doubt);
         if !self.gated.would_refuse(&operation) {
             return self.unmaskable_copy(wish, statement);
         }
@@ -218,7 +233,7 @@ impl<R: Tape> Machine<R> {
         }
     }
 
-    fn asked(&self, wish: &Wish, statement: &Statement, inner: &Inner, tainted: bool) -> Operation {
+    fn asked(&self, wish: &Wish, statement: &Statement, inner: &Inner, doubt: Option<&str>) -> Operation {
         let facts = self.gated.facts();
         let place = (facts.target.name.as_str(), facts.database.as_str());
         let mut operation = statement.operation(&self.catalogue, place, &wish.text, wish.parameters.clone());
@@ -238,9 +253,9 @@ impl<R: Tape> Machine<R> {
         if matches!(statement.kind, Kind::CreateAsExecute { .. }) {
             operation.asks.push(unknown());
         }
-        if tainted && !matches!(statement.kind, Kind::Transaction(_)) {
+        if let Some(doubt) = doubt.filter(|_| !matches!(statement.kind, Kind::Transaction(_))) {
             operation.asks.push(unknown());
-            operation.understood.push_str("; definitions were changed in this transaction");
+            operation.understood.push_str(doubt);
         }
         operation.asks.sort();
         operation.asks.dedup();
@@ -584,16 +599,6 @@ fn cut(text: &str) -> (String, String) {
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     (text.get(..end).unwrap_or_default().to_owned(), hex::encode(digest))
-}
-
-fn alone() -> Report<'static> {
-    Report::new(
-        "ERROR",
-        code::REFUSED,
-        "refused: a statement that changes search_path or role must be the last of its message",
-    )
-    .detail("What stands behind it could not be judged: names would mean something else.")
-    .hint("Send the statements one by one.")
 }
 
 /// As the user sees it.
