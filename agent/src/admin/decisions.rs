@@ -92,7 +92,11 @@ pub(super) fn revoke(house: &House, caller: &Caller, asked: &admin::Revoke) -> A
     house.audit.record_now(&event).map_err(|e| error("unavailable", e.to_string(), ""))?;
     ended.map_err(|e| {
         let what = format!("grant {} has ended, but is still on disk: {e}", grant.id);
-        error("unavailable", what, "it would be back after a restart of the agent: make room, and revoke it again")
+        error(
+            "unavailable",
+            what,
+            "it would be back after a restart of the agent: make room, and revoke it again",
+        )
     })?;
     Ok(Response::Done(admin::Done { message: format!("grant {} has ended", grant.id) }))
 }

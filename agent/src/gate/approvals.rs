@@ -255,7 +255,8 @@ impl Approvals {
         if approve {
             let mut people = pending.by.clone();
             people.push(by.to_owned_principal());
-            let lasts = if people.len() == 1 { lasts } else { pending.lasts.zip(lasts).map(|(a, b)| a.min(b)) };
+            let lasts =
+                if people.len() == 1 { lasts } else { pending.lasts.zip(lasts).map(|(a, b)| a.min(b)) };
             let enough = satisfied(&pending.request.approvals, &people);
             if let Some(lasts) = lasts.filter(|_| enough) {
                 self.grants

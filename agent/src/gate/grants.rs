@@ -65,7 +65,13 @@ impl Grants {
     ///
     /// # Errors
     /// It could not be written: then it is not in force.
-    pub(super) fn add(&self, id: &str, request: &Request, by: &[Principal], lasts: Duration) -> io::Result<()> {
+    pub(super) fn add(
+        &self,
+        id: &str,
+        request: &Request,
+        by: &[Principal],
+        lasts: Duration,
+    ) -> io::Result<()> {
         let lasts = i64::try_from(lasts.min(LONGEST).as_micros()).unwrap_or(0);
         let until_us = super::now_us().saturating_add(lasts);
         let grant = Grant { id: id.to_owned(), request: request.clone(), by: by.to_vec(), until_us };

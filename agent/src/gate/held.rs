@@ -179,7 +179,8 @@ pub(super) fn notify(
 }
 
 /// What to do about an obligation that nothing here can meet.
-pub(super) const UNMET: &str = "tell whoever keeps the policy of this host: this version of Sluice can't take it there";
+pub(super) const UNMET: &str =
+    "tell whoever keeps the policy of this host: this version of Sluice can't take it there";
 
 /// An obligation that can't be met at all: what it stands on is refused, never let through without it.
 pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {

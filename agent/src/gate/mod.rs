@@ -30,9 +30,9 @@ use crate::audit::Audit;
 use crate::identity::Verified;
 
 pub use approvals::Approvals;
+pub use held::Held;
 pub use moderation::{Moderating, Moderation, Presence, Standing};
 pub use repeat::Repeatable;
-pub use held::Held;
 pub use session::{GatedSession, Means, Outcome, Permit};
 
 /// The policy in force and its number: each accepted change counts up.
@@ -193,7 +193,8 @@ impl Gate {
                 {
                     return Err(held::too_many(session.facts(), rules, most));
                 }
-                let unmet = session.unmet_factor(&obligations).or_else(|| held::unmet_by_session(&obligations));
+                let unmet =
+                    session.unmet_factor(&obligations).or_else(|| held::unmet_by_session(&obligations));
                 match unmet {
                     Some(what) => Err(held::unmet_session(session.facts(), rules, what)),
                     None => Ok((session, permit)),
@@ -261,10 +262,7 @@ impl Gate {
     /// What a permit on the host demands that nothing here can meet; a reason is none of it where one was given.
     pub fn unmet_on_host(obligations: &Obligations, reason: &str) -> Option<&'static str> {
         let given = obligations.reason && !reason.trim().is_empty();
-        held::unmet_on_host(&Obligations {
-            reason: obligations.reason && !given,
-            ..obligations.clone()
-        })
+        held::unmet_on_host(&Obligations { reason: obligations.reason && !given, ..obligations.clone() })
     }
 
     /// May this person do something on the host itself (`replay`, `events`, `kill`)?

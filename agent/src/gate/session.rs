@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sluice_policy::{
-    Ask, Context, Decision, Explanation, Feature, Obligations, Operation, Permission, Principal, Refusal, Resource,
+    Ask, Context, Decision, Explanation, Feature, Obligations, Operation, Permission, Principal, Refusal,
+    Resource,
 };
 
 use super::approvals::Request;
 use super::grants::needing;
-use super::moderation::Presence;
 use super::held::{Held, UNMET, digest, ended, needs_nobody, notify, plain_reason, refusal, unmet};
+use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
 use crate::identity::Verified;
 use crate::{audit, metrics};

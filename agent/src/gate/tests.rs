@@ -343,7 +343,9 @@ async fn a_grant_outlives_a_restart_and_its_revocation_does_too() {
     {
         let gate = started();
         let (session, _permit) = gate.open(&alice, facts("s2")).unwrap();
-        let Outcome::Permit(permit) = session.judge(&update("orders")) else { panic!("it is in force again") };
+        let Outcome::Permit(permit) = session.judge(&update("orders")) else {
+            panic!("it is in force again")
+        };
         assert_eq!(permit.approval(), Some(id.as_str()));
         assert!(matches!(session.judge(&update("customers")), Outcome::Hold(_)), "bound as before");
         let (others, _permit) = gate.open(&person("eve", &["dev"]), facts("s3")).unwrap();
@@ -391,7 +393,9 @@ async fn a_second_factor_has_to_be_fresh() {
         let refusal = says(&old).expect("a refusal");
         assert!(refusal.message.contains("@mfa") && refusal.hint.contains("sluice login"), "{refusal:?}");
     }
-    gate.replace(policy(r#"@id("in") @mfa("60s") permit(principal, action == Action::"connect", resource);"#));
+    gate.replace(policy(
+        r#"@id("in") @mfa("60s") permit(principal, action == Action::"connect", resource);"#,
+    ));
     assert!(gate.open(&Verified::for_test(alice.clone()), facts("s")).is_err());
     assert!(gate.open(&Verified::with_factor_for_test(alice, now), facts("s")).is_ok());
 }

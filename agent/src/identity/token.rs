@@ -211,8 +211,7 @@ fn principal(
 /// token that does not say when is none that says it was lately.
 fn second_factor(claims: &Map<String, Value>, settings: &sluice_config::Identity) -> Option<i64> {
     const KNOWN: [&str; 3] = ["pwd", "pin", "kba"];
-    const HAD: [&str; 11] =
-        ["otp", "hwk", "swk", "sms", "tel", "sc", "pop", "fpt", "face", "iris", "retina"];
+    const HAD: [&str; 11] = ["otp", "hwk", "swk", "sms", "tel", "sc", "pop", "fpt", "face", "iris", "retina"];
     let listed = claims.get("amr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let methods: Vec<&str> = listed.iter().filter_map(Value::as_str).collect();
     let any = |of: &[&str]| methods.iter().any(|method| of.contains(method));

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sluice_protocol::postgres::sql::{Effects, SearchPath, Statement, count_of};
+use sluice_protocol::postgres::sql::{Effects, SearchPath, Statement, count_of, with_values};
 use tokio_postgres::Client;
 
 /// The server gives up after this.
@@ -31,11 +31,14 @@ impl Questions {
             .iter()
             .all(|worse| !statement.effects.contains(*worse))
             && statement.effects.contains(Effects::WRITE)
-            && statement.functions.is_empty()
-            && parameters.is_empty();
-        harmless.then(|| Self {
+            && statement.functions.is_empty();
+        if !harmless {
+            return None;
+        }
+        let text = with_values(text, parameters)?;
+        Some(Self {
             explain: format!("EXPLAIN {text}"),
-            count: count_of(text),
+            count: count_of(&text),
             path: path.schemas().map(quoted).collect::<Vec<_>>().join(", "),
         })
     }

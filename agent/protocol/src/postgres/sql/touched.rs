@@ -33,6 +33,28 @@ pub fn count_of(text: &str) -> Option<String> {
     is_select(&question).then_some(question)
 }
 
+/// The text with its parameters put in as constants, for a question about it. `None` where that could be another
+/// statement: a parameter that is not there, or whose text does not say what it is (`NULL` or the word, bytes or hex).
+pub fn with_values(text: &str, parameters: &[String]) -> Option<String> {
+    let scanned = pg_query::scan(text).ok()?;
+    let (mut whole, mut from) = (String::with_capacity(text.len()), 0);
+    for token in scanned.tokens.iter().filter(|token| token.token == Token::Param as i32) {
+        let (start, end) = (usize::try_from(token.start).ok()?, usize::try_from(token.end).ok()?);
+        let number: usize = text.get(start..end)?.strip_prefix('$')?.parse().ok()?;
+        let value = parameters.get(number.checked_sub(1)?)?;
+        if value == "NULL" || value.starts_with("\\x") || value.contains('\0') {
+            return None;
+        }
+        whole.push_str(text.get(from..start)?);
+        whole.push('\'');
+        whole.push_str(&value.replace('\'', "''"));
+        whole.push('\'');
+        from = end;
+    }
+    whole.push_str(text.get(from..)?);
+    Some(whole)
+}
+
 /// The table, and whether others are joined, of one statement without a WITH clause.
 fn plain(text: &str) -> Option<(RangeVar, bool)> {
     let parsed = pg_query::parse(text, ParserOptions::default()).ok()?.protobuf;
@@ -141,7 +163,7 @@ fn quoted(name: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::count_of;
+    use super::{count_of, is_select, with_values};
 
     fn asks(text: &str) -> String {
         count_of(text).unwrap_or_else(|| panic!("no question for {text}"))
@@ -197,7 +219,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn parameters_are_put_in_as_what_they_are() {
+        let values = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let put = |text: &str, list: &[&str]| with_values(text, &values(list));
+        assert_eq!(
+            put("delete from a where id = $1 and b in ($2, '$1') -- $1", &["7", "it's; drop table a"])
+                .as_deref(),
+            Some("delete from a where id = '7' and b in ('it''s; drop table a', '$1') -- $1")
+        );
+        assert_eq!(put("delete from a", &[]).as_deref(), Some("delete from a"));
+        for odd in ["NULL", "\\x00", "a\0b"] {
+            assert_eq!(put("delete from a where id = $1", &[odd]), None, "{odd}");
+        }
+        assert_eq!(put("delete from a where id = $2", &["7"]), None);
+        assert_eq!(put("delete from a where id = $0", &["7"]), None);
+    }
+
     proptest! {
+        #[test]
+        fn a_value_stays_one_constant(value in "(?s)[^\0]{0,40}") {
+            if let Some(text) = with_values("select $1, 2", &[value]) {
+                let parsed = pg_query::parse(&text, pg_query::ParserOptions::default()).unwrap().protobuf;
+                prop_assert_eq!(parsed.stmts.len(), 1);
+                prop_assert!(is_select(&text) && text.ends_with(", 2"));
+            }
+        }
+
         #[test]
         fn no_text_upsets_it(text in "(delete |update |from |where |using |set |\\$1|[a-c] |=|'|\"|,|;|--|\\(|\\)|is distinct |returning ){0,30}") {
             if let Some(question) = count_of(&text) {
