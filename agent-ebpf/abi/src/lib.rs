@@ -12,6 +12,7 @@ extern crate std;
 pub mod user;
 
 pub mod lineage;
+pub mod lsm;
 
 /// Raised by every change of a layout or of a meaning in this file.
 pub const ABI_VERSION: u32 = 2;
@@ -80,6 +81,17 @@ pub enum Verdict {
     Ended = 4,
 }
 
+/// Added to a [`Verdict`] in [`Event::verdict`]: nothing was enforced, this is what would have been done.
+pub const WOULD: u32 = 0x100;
+
+/// What the programs do with what they find, in the map `MODE`.
+pub mod mode {
+    /// Redirect, refuse, drop. Also what a map says that nobody has written.
+    pub const ENFORCE: u32 = 0;
+    /// Tell what would be done, and let it pass.
+    pub const PASSIVE: u32 = 1;
+}
+
 /// Which road a try took.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +112,26 @@ pub enum Road {
     Port = 20,
     /// A connection that is older than what it is protected by.
     Established = 21,
+    /// A packet, XDP or raw IP socket; the port is its family.
+    PacketSocket = 80,
+    /// A signal for the loader or the proxy; the port is its number.
+    Signal = 81,
+    /// Their memory or descriptors, by ptrace and its kin.
+    Trace = 82,
+    /// The pinned programs and maps: removed, moved, added to.
+    Pins = 83,
+    /// A mount over the pins, or their unmounting.
+    Mount = 84,
+    /// The programs and maps by bpf(2); the port is the command.
+    Bpf = 85,
+    /// A unix socket of a guarded service.
+    UnixSocket = 86,
+    /// A program in a judged session that nobody could be asked about.
+    Exec = 87,
+    /// A kernel module, another kernel, or the kernel's memory.
+    KernelCode = 88,
+    /// Traffic control, by netlink; the port is the message's type.
+    TrafficControl = 89,
 }
 
 /// One record of the ring buffer: a try, who it was, what became of it.
@@ -188,6 +220,8 @@ pub mod tag {
     pub const SERVICE: u32 = 4;
     /// Connected by anybody from a guarded port as its source: no service's end.
     pub const CLIENT: u32 = 5;
+    /// Its way to a protected place was told of while nothing was enforced. Counts for nothing otherwise.
+    pub const OBSERVED: u32 = 90;
 }
 
 /// Where the programs send what they take. One entry, written by the loader alone.

@@ -8,7 +8,10 @@ use toml::de::{DeInteger, DeValue};
 
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
-use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode, Transfers, Truth};
+use crate::{
+    Algorithm, ClientTls, GuardMode, Host, Layer, MaskKind, OnFailure, PacketSockets, Protocol,
+    SelfProtection, TlsMode, Transfers, Truth,
+};
 
 /// A number of bytes, written as `4MiB` or plainly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +244,18 @@ impl FromToml for ClientTls {
     }
 }
 
+impl FromToml for GuardMode {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("enforce", GuardMode::Enforce), ("observe", GuardMode::Observe)], sink)
+    }
+}
+
+impl FromToml for OnFailure {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("closed", OnFailure::Closed), ("open", OnFailure::Open)], sink)
+    }
+}
+
 impl FromToml for Transfers {
     fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
         word(value, key, &[("digest", Transfers::Digest), ("content", Transfers::Content)], sink)
@@ -256,6 +271,20 @@ impl FromToml for MaskKind {
             ("null", MaskKind::Null),
         ];
         word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for SelfProtection {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        const WORDS: &[(&str, SelfProtection)] =
+            &[("off", SelfProtection::Off), ("on", SelfProtection::On), ("strict", SelfProtection::Strict)];
+        word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for PacketSockets {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("allow", PacketSockets::Allow), ("deny", PacketSockets::Deny)], sink)
     }
 }
 

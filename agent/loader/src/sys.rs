@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -46,21 +46,24 @@ pub(crate) enum Attach {
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
 /// `union bpf_attr` as far as the commands above use it: the kernel takes what lies behind `size` as zero.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Attr([u32; 8]);
+struct Attr<const N: usize>([u32; N]);
 
 /// bpf(2).
-fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<libc::c_long> {
+fn bpf<const N: usize>(command: libc::c_long, attr: &mut Attr<N>) -> io::Result<libc::c_long> {
     // SAFETY: the attribute is as large as said; pointers in it were made from values that outlive the call.
     #[expect(unsafe_code, reason = "bpf(2) has no wrapper for links of every cgroup hook")]
     let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Attr>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Attr<N>>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -132,13 +135,67 @@ pub(crate) fn link_namespace(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(if info[0] as u32 == NETNS { info[2] as u32 } else { 0 })
 }
 
+/// Id of a link and of the program in it.
+pub(crate) fn link_ids(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let info = link_info(link)?;
+    Ok(((info[0] >> 32) as u32, info[1] as u32))
+}
+
 /// `struct bpf_link_info`: type, id, program's id, padding (32 bit each), then what the kind of link has to tell.
 fn link_info(link: BorrowedFd<'_>) -> io::Result<[u64; 8]> {
-    let mut info = [0u64; 8];
+    info(link)
+}
+
+/// What the kernel tells of a link, a program or a map, as far as it fits; lists are not asked for.
+fn info<const N: usize>(object: BorrowedFd<'_>) -> io::Result<[u64; N]> {
+    let mut info = [0u64; N];
     let (low, high) = halves(info.as_mut_ptr().cast());
     let size = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut Attr([number(link), size, low, high, 0, 0, 0, 0]))?;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut Attr([number(object), size, low, high, 0, 0, 0, 0]))?;
     Ok(info)
+}
+
+/// The id of the program in a link.
+pub(crate) fn link_program(link: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(link_info(link)?[1] as u32)
+}
+
+/// A descriptor of the map with this id.
+pub(crate) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    owned(bpf(BPF_MAP_GET_FD_BY_ID, &mut Attr([id, 0, 0, 0, 0, 0, 0, 0]))?)
+}
+
+/// Id of a program or a map: both begin with type and id (32 bit each).
+pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok((info::<8>(object)?[0] >> 32) as u32)
+}
+
+/// A loaded program as people know it: `name (tag 0123456789abcdef, id 7, loaded by uid 0)`.
+pub(crate) fn program_words(id: u32) -> String {
+    let described = || -> io::Result<String> {
+        let program = owned(bpf(BPF_PROG_GET_FD_BY_ID, &mut Attr([id, 0, 0, 0, 0, 0, 0, 0]))?)?;
+        // struct bpf_prog_info: type, id, tag, lengths, pointers, load time, uid (at 48), …, name (16 bytes at 64)
+        let info = info::<10>(program.as_fd())?;
+        let tag = info[1].swap_bytes();
+        let name: Vec<u8> = [info[8], info[9]].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let name: String = String::from_utf8_lossy(name).escape_debug().collect();
+        Ok(format!("{name} (tag {tag:016x}, id {id}, loaded by uid {})", info[6] as u32))
+    };
+    described().unwrap_or_else(|_| format!("program {id}"))
+}
+
+/// Ids of all programs at a hook of a cgroup, a network namespace (numbers of descriptors) or a device (its index).
+pub(crate) fn programs_at(target: u32, attach: Attach) -> io::Result<Vec<u32>> {
+    let mut ids = [0u32; 64];
+    let (low, high) = halves(ids.as_mut_ptr().cast());
+    // target, attach type, flags, what the kernel says of flags, pointer to ids, their number; the kernel writes a
+    // revision behind that
+    let mut attr = Attr([0u32; 20]);
+    attr.0[..7].copy_from_slice(&[target, attach as u32, 0, 0, low, high, ids.len() as u32]);
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    let count = usize::try_from(attr.0[6]).unwrap_or(0).min(ids.len());
+    Ok(ids[..count].to_vec())
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -176,11 +233,16 @@ pub(crate) fn send_raw(protocol: i32, payload: &[u8], to: std::net::Ipv4Addr) ->
     Ok(())
 }
 
+/// A packet socket that receives nothing (protocol 0).
+pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    #[expect(unsafe_code, reason = "nix has no packet sockets of no protocol")]
+    owned(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }.into())
+}
+
 /// Sends a whole frame by a device, from a packet socket.
 pub(crate) fn send_frame(device: u32, frame: &[u8]) -> io::Result<()> {
-    // SAFETY: takes no pointers.
-    #[expect(unsafe_code, reason = "nix has no packet sockets that receive nothing (protocol 0)")]
-    let fd = owned(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }.into())?;
+    let fd = packet_socket()?;
     let to = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: 0,

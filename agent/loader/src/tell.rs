@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sluice_api::common::{Origin, Process};
-use sluice_api::handover::{Events, KernelEvent};
+use sluice_api::handover::{Events, Incident, KernelEvent};
 
 use crate::kernel::Event;
 use crate::queue::Queue;
@@ -82,7 +82,14 @@ impl Kept {
             lineage,
             target: target.to_owned(),
             time_us: wall_us(event.time_ns),
+            incident: None,
         });
+    }
+
+    /// Takes in something about the guard itself.
+    pub(crate) fn incident(&mut self, incident: Incident) {
+        let time_us = wall_us(sys::boot_ns());
+        self.queue.push(KernelEvent { incident: Some(incident), time_us, ..KernelEvent::default() });
     }
 
     /// The next ones that were not sent yet.

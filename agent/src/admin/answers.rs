@@ -7,7 +7,7 @@ use sluice_api::admin::{self, request::Request, response::Response};
 use sluice_policy::{Decision, Principal};
 use uuid::Uuid;
 
-use super::{Caller, Wire, decisions, error, explain};
+use super::{Caller, Wire, decisions, error, explain, prove};
 use crate::app::House;
 use crate::audit;
 use crate::gate::Gate;
@@ -18,7 +18,8 @@ pub(super) type Answer = Result<Response, admin::Error>;
 /// One question, one answer.
 pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request) -> Answer {
     match request {
-        Request::Status(_) => status(house).await,
+        Request::Status(_) => Ok(Response::Status(status_report(house).await?)),
+        Request::Prove(_) => prove::prove(house, caller).await,
         Request::Targets(_) => Ok(targets(house, caller)),
         Request::Sessions(asked) => sessions(house, caller, asked),
         Request::Approvals(_) => decisions::approvals(house, caller),
@@ -50,7 +51,8 @@ fn ca(house: &House, asked: &admin::Ca) -> Answer {
     Ok(Response::Ca(admin::CaCertificate { pem }))
 }
 
-async fn status(house: &House) -> Answer {
+/// What is enforced, and how everything does: probed now.
+pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, admin::Error> {
     let unavailable =
         |e: &dyn std::fmt::Display| error("unavailable", e.to_string(), "see the log of sluice-loader");
     let layers = house.link.layers().await.map_err(|e| unavailable(&e))?;
@@ -81,8 +83,18 @@ async fn status(house: &House) -> Answer {
     let fence = house.fence.landlock;
     let state = if fence == "enforced" { "ok" } else { "degraded" };
     components.push(component("fence", state, format!("seccomp on, no capability, Landlock {fence}")));
+    components.push(if layers.standing.is_empty() {
+        let detail =
+            format!("compared to what was put there; {} incidents since it started", layers.incidents);
+        component("integrity", "ok", detail)
+    } else {
+        component("integrity", "degraded", layers.standing.join("; "))
+    });
+    if !layers.degraded.is_empty() {
+        components.push(component("config", "degraded", layers.degraded));
+    }
     components.push(component("policy", "ok", house.gate.policy_digest()));
-    Ok(Response::Status(admin::StatusReport {
+    Ok(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         layers: layers.layers,
         destinations: layers.destinations,
@@ -94,7 +106,9 @@ async fn status(house: &House) -> Answer {
         components,
         policy_generation: house.gate.generation(),
         armed_for_s: layers.armed_for_s,
-    }))
+        incidents: layers.incidents,
+        mode: layers.mode,
+    })
 }
 
 fn targets(house: &House, caller: &Caller) -> Response {

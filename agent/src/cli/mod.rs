@@ -1,6 +1,7 @@
 //! The people's command `sluice`: one file a command. stdout is data, stderr is talk.
 
 mod approvals;
+mod classify;
 mod client;
 mod doctor;
 mod events;
@@ -8,7 +9,9 @@ mod explain;
 mod init;
 mod live;
 mod login;
+mod mode;
 mod offline;
+mod prove;
 mod replay;
 mod sessions;
 mod status;
@@ -91,6 +94,12 @@ enum Command {
     Whoami,
     /// What is enforced on this host, from live probes.
     Status,
+    /// Enforce nothing and tell everything as it would be; or what has been told so far.
+    Observe(mode::Observe),
+    /// Enforce: what is protected is reached through Sluice alone.
+    Arm(mode::Arm),
+    /// Enforce nothing, for a reason, until `sluice arm`.
+    Disarm(mode::Disarm),
     /// What is protected, and what you may open.
     Targets,
     /// Recorded sessions, yours or (where policy lets you) all.
@@ -101,7 +110,9 @@ enum Command {
     Watch(live::Watch),
     /// End a session: one of yours, or (where policy lets you) anybody's.
     Kill(live::Kill),
-    /// Prove that recordings are whole and unchanged; needs no sluiced.
+    /// A signed report of what is enforced here, for an auditor to keep.
+    Prove(prove::Prove),
+    /// Prove that recordings and reports are whole and unchanged; needs no sluiced.
     Verify(verify::Verify),
     /// What waits for somebody's decision.
     Approvals,
@@ -115,6 +126,8 @@ enum Command {
     Revoke(approvals::Revoke),
     /// What would be said to a statement, by which rule, and why.
     Explain(explain::Explain),
+    /// Propose classes for the columns of a database, by what its values look like.
+    Classify(classify::Classify),
     /// What happened: logins, decisions, refusals, bypass attempts.
     Events(events::Events),
     /// Check or try policies; needs no sluiced.
@@ -206,11 +219,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logout(command) => login::logout(client()?, &command),
         Command::Whoami => login::whoami(client()?, global.json),
         Command::Status => status::status(client()?, global.json),
+        Command::Observe(command) => mode::observe(client()?, &command, global.json),
+        Command::Arm(command) => mode::arm(client()?, &command, &global.config),
+        Command::Disarm(command) => mode::disarm(client(), &command),
         Command::Targets => status::targets(client()?, global.json),
         Command::Sessions(command) => sessions::sessions(client()?, command, global.json),
         Command::Replay(command) => replay::replay(client()?, command, global.json),
         Command::Watch(command) => live::watch(client()?, command, global.json),
         Command::Kill(command) => live::kill(client()?, command, global.json),
+        Command::Prove(command) => prove::prove(client()?, &command),
         Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Approvals => approvals::list(client()?, global.json),
         Command::Approve(command) => approvals::approve(client()?, command, global.json),
@@ -218,6 +235,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Grants => approvals::grants(client()?, global.json),
         Command::Revoke(command) => approvals::revoke(client()?, command),
         Command::Explain(command) => explain::explain(client()?, command, global.json),
+        Command::Classify(command) => classify::classify(client()?, command, global.json),
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),
         Command::Config(command) => offline::config(&command, &global.config),

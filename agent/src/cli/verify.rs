@@ -1,5 +1,7 @@
 //! `sluice verify`: a road of its own that trusts public keys alone; sluiced is not asked.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,18 +10,22 @@ use sluice_evidence::ledger::Standing;
 use sluice_evidence::{Accept, PublicKey, Report};
 use uuid::Uuid;
 
+use super::prove;
 use super::terminal::{BAD, GOOD, Table, print, safe, say, time};
 use super::{Failure, print_json};
 use crate::recorder::{read_public_key, verify_directory, verify_file};
 
-/// Checks chain, signatures and seals: of one file, of one session, or of everything that this host has recorded,
-/// removed recordings included.
+/// A report is some 10 KB.
+const MAX_REPORT: u64 = 16 << 20;
+
+/// Checks chain, signatures and seals: of one file (a recording, or a report by `sluice prove`), of one session, or of
+/// everything that this host has recorded, removed recordings included.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  sluice verify\n  sluice verify 0199c1a2-…\n  sluice verify copy.slr --key bastion.pub"
 )]
 pub(super) struct Verify {
-    /// A recording's file, or the id of a session; default: all of this host.
+    /// A recording's file, a report's, or the id of a session; default: all of this host.
     what: Option<String>,
     /// Public key to trust; default: this host's own.
     #[arg(long = "key", value_name = "FILE")]
@@ -64,6 +70,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn file(path: &Path, keys: &[PublicKey], json: bool) -> Result<(), Failure> {
+    if let Some(text) = text_of(path)? {
+        return match prove::verify(&text, keys) {
+            Ok((report, _)) if json => print_json(&report),
+            Ok((_, summary)) => Ok(say(&format!("{GOOD}sound{GOOD:#}: {summary}"))),
+            Err(why) => broken(path, &why, json),
+        };
+    }
     // a recording that is brought from elsewhere keeps its name, which says whose it is
     let named = path.file_stem().and_then(|stem| Uuid::parse_str(&stem.to_string_lossy()).ok());
     let outcome =
@@ -83,14 +96,30 @@ fn file(path: &Path, keys: &[PublicKey], json: bool) -> Result<(), Failure> {
             say(&format!("{GOOD}sound{GOOD:#}: {}", summary(&report)));
             Ok(())
         }
-        Err(why) => {
-            if json {
-                print_json(&json!({"state": "broken", "why": why}))?;
-            }
-            say(&format!("{BAD}broken{BAD:#}: {}: {}", path.display(), safe(&why)));
-            Err(Failure::Told)
-        }
+        Err(why) => broken(path, &why, json),
     }
+}
+
+fn broken(path: &Path, why: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        print_json(&json!({"state": "broken", "why": why}))?;
+    }
+    say(&format!("{BAD}broken{BAD:#}: {}: {}", path.display(), safe(why)));
+    Err(Failure::Told)
+}
+
+/// A file that begins as a report does, which no recording does.
+fn text_of(path: &Path) -> Result<Option<String>, Failure> {
+    let unreadable = |why: std::io::Error| Failure::Failed(format!("{}: {why}", path.display()));
+    let mut text = Vec::new();
+    let mut file = File::open(path).map_err(unreadable)?.take(MAX_REPORT);
+    let mut first = [0];
+    if file.read(&mut first).map_err(unreadable)? == 0 || first != *b"{" {
+        return Ok(None);
+    }
+    text.push(b'{');
+    file.read_to_end(&mut text).map_err(unreadable)?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn facts(report: &Report) -> serde_json::Value {

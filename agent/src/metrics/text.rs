@@ -142,6 +142,33 @@ fn kernel(out: &mut Exposition, layers: Option<&Layers>) {
         let enforced = u8::from(layer.state == "enforced");
         out.sample("sluice_layer_enforced", &[("layer", &layer.name)], enforced);
     }
+    let enforces = layers.mode.as_ref().is_some_and(|mode| mode.mode == "enforce");
+    out.gauge(
+        "sluice_guard_enforces",
+        "0: the guard observes, or is disarmed: nothing is enforced.",
+        u8::from(enforces),
+    );
+    out.metric(
+        "sluice_layer_proven_timestamp_seconds",
+        "gauge",
+        "When a canary has shown last that the layer holds; 0: never since the loader started.",
+    );
+    for layer in &layers.layers {
+        let labels = [("layer", layer.name.as_str())];
+        out.sample("sluice_layer_proven_timestamp_seconds", &labels, layer.proven_us / 1_000_000);
+    }
+    out.metric(
+        "sluice_guard_incidents_total",
+        "counter",
+        "Times that the guard was not as it was left (pins, links, programs, tables, layers, foreign programs).",
+    );
+    out.sample("sluice_guard_incidents_total", &[], layers.incidents);
+    let standing = layers.standing.len();
+    out.gauge(
+        "sluice_guard_incidents_standing",
+        "Of these, what stands: can't be repaired, or is foreign.",
+        standing,
+    );
     out.metric("sluice_kernel_events_lost_total", "counter", "Events of the kernel that nobody could take.");
     out.sample("sluice_kernel_events_lost_total", &[], layers.events_dropped);
     out.gauge("sluice_protected_destinations", "Entries of the kernel's table.", layers.destinations.len());

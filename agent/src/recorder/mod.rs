@@ -135,6 +135,16 @@ impl Recorder {
         self.shared.live.lock().get(id).map(|live| live.summary.lock().clone())
     }
 
+    /// A text of Sluice's own with the signature of this host's key below it.
+    pub fn sign_note(&self, text: &str) -> String {
+        sluice_evidence::note::sign(text, &self.shared.key)
+    }
+
+    /// Frames of the ledger, and the chain behind the last.
+    pub fn ledger(&self) -> (u64, sluice_evidence::Root) {
+        self.shared.ledger.lock().standing()
+    }
+
     /// The key that the seals of this host are verified by.
     pub fn public_key(&self) -> &PublicKey {
         self.shared.key.public()

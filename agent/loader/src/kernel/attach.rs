@@ -53,18 +53,38 @@ fn missing(program: &str) -> GuardError {
 
 /// Hands every program to the verifier.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), GuardError> {
-    for (name, _) in PROGRAMS {
-        let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-        match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSkb(program) => program.load(),
-            Program::CgroupSockopt(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            _ => return Err(missing(name)),
-        }
-        .map_err(|e| refused(name, e))?;
+    PROGRAMS.iter().try_for_each(|(name, _)| load_one(ebpf, name))
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), GuardError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => return Err(missing(name)),
     }
-    Ok(())
+    .map_err(|e| refused(name, e))
+}
+
+/// Loads and attaches one program whatever becomes of the others.
+pub(super) fn alone(ebpf: &mut Ebpf, name: &str, cgroup: &Path, pins: &Path) -> Result<(), GuardError> {
+    load_one(ebpf, name)?;
+    let guarded = File::open(cgroup).map_err(at("opening the guarded cgroup", cgroup))?;
+    let (_, hook) = *PROGRAMS.iter().find(|(known, _)| *known == name).ok_or_else(|| missing(name))?;
+    let program = program(ebpf, name).ok_or_else(|| missing(name))?;
+    let path = links(pins).join(name);
+    fs::create_dir_all(links(pins)).map_err(at("making the directory of pins", &path))?;
+    match sys::pinned(&path) {
+        Ok(link) if sys::link_place(link.as_fd()).is_ok_and(|place| place.cgroup != 0) => {
+            sys::link_update(link.as_fd(), program).map_err(|e| refused(name, e))
+        }
+        _ => {
+            let _ = fs::remove_file(&path);
+            fresh(program, &guarded, hook, &path).map(drop).map_err(|e| refused(name, e))
+        }
+    }
 }
 
 fn descriptor(program: &Program) -> Option<BorrowedFd<'_>> {
@@ -78,8 +98,20 @@ fn descriptor(program: &Program) -> Option<BorrowedFd<'_>> {
     fd.ok().map(AsFd::as_fd)
 }
 
+/// A program of ours in its link.
+pub(super) struct Seat {
+    pub(super) name: &'static str,
+    pub(super) hook: Attach,
+    pub(super) link: OwnedFd,
+}
+
+/// The program of a seat.
+pub(super) fn program<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
+    ebpf.program(name).and_then(descriptor)
+}
+
 /// Attaches all, or swaps them in place; gives the links, which the pins keep alive without this process.
-pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<OwnedFd>, GuardError> {
+pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<Seat>, GuardError> {
     let guarded = File::open(cgroup).map_err(at("opening the guarded cgroup", cgroup))?;
     let id = guarded.metadata().map_err(at("asking", cgroup))?.ino();
     let dir = links(pins);
@@ -108,12 +140,17 @@ pub(super) fn attach(ebpf: &Ebpf, cgroup: &Path, pins: &Path) -> Result<Vec<Owne
             }
             Err(e) => return Err(at("opening the pinned link", &path)(e)),
         };
-        held.push(link);
+        held.push(Seat { name, hook, link });
     }
     Ok(held)
 }
 
-fn fresh(program: BorrowedFd<'_>, cgroup: &File, hook: Attach, pin: &Path) -> std::io::Result<OwnedFd> {
+pub(super) fn fresh(
+    program: BorrowedFd<'_>,
+    cgroup: &File,
+    hook: Attach,
+    pin: &Path,
+) -> std::io::Result<OwnedFd> {
     let link = sys::link_create(program, sys::number(cgroup.as_fd()), hook)?;
     sys::pin(link.as_fd(), pin)?;
     Ok(link)

@@ -18,6 +18,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
 
+use super::integrity::{self, Found};
 use super::{GuardError, at, maps, words};
 use crate::sys::{self, Attach};
 
@@ -107,6 +108,26 @@ impl Devices {
         }
         if self.news.is_some() {
             self.fault = fault;
+        }
+    }
+
+    /// Looks whether the links are what was put there, and puts them there again where not.
+    pub(super) fn inspect(&mut self, ebpf: &Ebpf, found: &mut Found) {
+        let Some(program) = program(ebpf) else { return };
+        for (index, link) in &mut self.held {
+            let pin = self.pins.join(index.to_string());
+            let name = format!("{PROGRAM} at device {index}");
+            // a device that has gone takes its link with it, which is no detachment
+            let there = nix::net::if_::if_indextoname(*index).is_ok();
+            let detached = there && sys::link_device(link.as_fd()).is_ok_and(|at| at == 0);
+            let seat = integrity::Seat { name: &name, link: link.as_fd(), pin: &pin, program, detached };
+            if there
+                && let Some(fresh) =
+                    seat.inspect(|| sys::link_create(program, *index, Attach::TcxEgress), found)
+            {
+                *link = fresh;
+            }
+            found.strangers(&name, *index, Attach::TcxEgress, &[program]);
         }
     }
 

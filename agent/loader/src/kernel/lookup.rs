@@ -16,6 +16,7 @@ use aya::maps::{HashMap, MapData, SockMap};
 use aya::programs::{Program, SkLookup};
 use sluice_abi::{Protection, seat};
 
+use super::integrity::{self, Found};
 use super::{Guard, GuardError, maps, records, words};
 use crate::sys::{self, Attach};
 
@@ -66,6 +67,27 @@ impl Lookup {
             Err(error) => self.fault = Some(format!("{error} (sk_lookup needs Linux 5.9)")),
         }
         Ok(())
+    }
+}
+
+impl Lookup {
+    /// Looks whether the link is what was put there, and puts it there again where not.
+    pub(super) fn inspect(&mut self, ebpf: &Ebpf, found: &mut Found) {
+        let (Some(link), Some(program)) = (&self.link, program(ebpf)) else { return };
+        let namespace = match File::open(OWN_NAMESPACE) {
+            Ok(namespace) => namespace,
+            Err(error) => {
+                return found.add("link", PROGRAM, "its network namespace can't be asked", Err(error));
+            }
+        };
+        let at = sys::number(namespace.as_fd());
+        let fresh = || sys::link_create(program, at, Attach::SkLookup);
+        let detached = sys::link_namespace(link.as_fd()).is_ok_and(|number| number == 0);
+        let seat = integrity::Seat { name: PROGRAM, link: link.as_fd(), pin: &self.pin, program, detached };
+        if let Some(link) = seat.inspect(fresh, found) {
+            self.link = Some(link);
+        }
+        found.strangers(PROGRAM, at, Attach::SkLookup, &[program]);
     }
 }
 
@@ -129,6 +151,12 @@ impl Guard {
 
     pub(super) fn forget_port(&mut self, port: u16) -> Result<(), GuardError> {
         self.port_table()?.remove(&u32::from(port)).map_err(|e| maps::fault("PORTS", &e))
+    }
+
+    /// Whether the port stands in the table as it was written.
+    pub(super) fn port_stands(&mut self, (port, target): Port) -> Result<bool, GuardError> {
+        let value = records::protection(&Protection { target, flags: 0 });
+        Ok(self.port_table()?.get(&u32::from(port), 0).is_ok_and(|found| found == value))
     }
 
     fn port_table(&mut self) -> Result<HashMap<&mut MapData, u32, [u8; 8]>, GuardError> {

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
+use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use ipnet::IpNet;
 use sluice_abi::{Addr, Protection};
 
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 29] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -32,10 +34,36 @@ pub(super) const NAMES: [&str; 19] = [
     "MEMBERS_OF",
     "TALLIES",
     "EXECUTED",
+    "MODE",
+    "LSM_SETTINGS",
+    "LSM_INODES",
+    "LSM_OBJECTS",
+    "LSM_HOME",
+    "LSM_CHILDREN",
+    "LSM_LOADERS",
+    "UNIX_SERVICES",
+    "HOLDER",
+    "JUDGED",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {
     GuardError::Map { map, reason: reason.to_string() }
+}
+
+/// The descriptor of a table that this process holds as one of the object's.
+pub(super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LpmTrie(data)
+    | Map::LruHashMap(data)
+    | Map::SockMap(data)
+    | Map::CgroupArray(data)
+    | Map::RingBuf(data)
+    | Map::SkStorage(data)) = map
+    else {
+        return None;
+    };
+    Some(data.fd().as_fd())
 }
 
 type Destinations<'a> = LpmTrie<&'a mut MapData, records::Place, [u8; 8]>;
@@ -64,7 +92,9 @@ impl Guard {
     ) -> Result<(), GuardError> {
         let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
         let mut array = Array::<_, [u8; N]>::try_from(map).map_err(|e| fault(name, &e))?;
-        array.set(0, value, 0).map_err(|e| fault(name, &e))
+        array.set(0, value, 0).map_err(|e| fault(name, &e))?;
+        self.integrity.wrote(name, &value);
+        Ok(())
     }
 
     pub(super) fn array<const N: usize>(&self, name: &'static str) -> Option<[u8; N]> {
@@ -91,11 +121,16 @@ impl Guard {
 
     /// The address first: a place without it is not looked at.
     pub(super) fn add(&mut self, place: Place, flags: u32) -> Result<(), GuardError> {
-        let value = records::protection(&Protection { target: place.target, flags });
-        let mut map: Destinations<'_> = self.trie("DESTINATIONS")?;
-        map.insert(&destination(place), value, 0).map_err(|e| fault("DESTINATIONS", &e))?;
-        let mut map: Addresses<'_> = self.trie("ADDRESSES")?;
-        map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
+        insert(&mut self.ebpf, place, flags)
+    }
+
+    /// Whether the place stands in both tables as it was written.
+    pub(super) fn stands(&mut self, place: Place) -> Result<bool, GuardError> {
+        let value = records::protection(&Protection { target: place.target, flags: 0 });
+        let map: Addresses<'_> = self.trie("ADDRESSES")?;
+        let by_address = map.get(&address(place.network), 0).is_ok();
+        let map: Destinations<'_> = self.trie("DESTINATIONS")?;
+        Ok(by_address && map.get(&destination(place), 0).is_ok_and(|found| found == value))
     }
 
     pub(super) fn forget(&mut self, place: Place, keep_address: bool) -> Result<(), GuardError> {
@@ -109,11 +144,10 @@ impl Guard {
 
     fn trie<'a, T>(&'a mut self, name: &'static str) -> Result<T, GuardError>
     where
-        T: TryFrom<&'a mut aya::maps::Map>,
+        T: TryFrom<&'a mut Map>,
         T::Error: Display,
     {
-        let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
-        T::try_from(map).map_err(|e| fault(name, &e))
+        trie(&mut self.ebpf, name)
     }
 
     /// What stands in the table, also from an earlier loader.
@@ -126,6 +160,24 @@ impl Guard {
         }
         Ok(places)
     }
+}
+
+fn trie<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, GuardError>
+where
+    T: TryFrom<&'a mut Map>,
+    T::Error: Display,
+{
+    let map = ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
+    T::try_from(map).map_err(|e| fault(name, &e))
+}
+
+/// Protects a place.
+pub(super) fn insert(ebpf: &mut Ebpf, place: Place, flags: u32) -> Result<(), GuardError> {
+    let value = records::protection(&Protection { target: place.target, flags });
+    let mut map: Destinations<'_> = trie(ebpf, "DESTINATIONS")?;
+    map.insert(&destination(place), value, 0).map_err(|e| fault("DESTINATIONS", &e))?;
+    let mut map: Addresses<'_> = trie(ebpf, "ADDRESSES")?;
+    map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
 }
 
 fn place(prefix: u32, data: records::Place, value: [u8; 8]) -> Option<Place> {

@@ -112,6 +112,16 @@ impl Event {
             6 => "device",
             20 => "port",
             21 => "established",
+            80 => "packet-socket",
+            81 => "signal",
+            82 => "trace",
+            83 => "pins",
+            84 => "mount",
+            85 => "bpf",
+            86 => "unix-socket",
+            87 => "exec",
+            88 => "kernel-code",
+            89 => "traffic-control",
             _ => "unknown",
         }
     }
@@ -119,6 +129,10 @@ impl Event {
     /// As `handover.proto` names it.
     pub(crate) fn verdict_name(&self) -> &'static str {
         match self.verdict {
+            0x101 => "would-redirect",
+            0x102 => "would-deny",
+            0x103 => "would-drop",
+            0x104 => "would-end",
             1 => "redirected",
             2 => "denied",
             3 => "dropped",

@@ -7,7 +7,8 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{Program, RawTracePoint};
 
-use crate::kernel::words;
+use crate::kernel::{Found, words};
+use crate::sys;
 
 /// Program and tracepoint.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -42,6 +43,25 @@ pub(super) fn attach(ebpf: &mut Ebpf, pins: &Path) -> Result<(), String> {
         link.pin(&pin).map_err(|error| fault("pins", &error))?;
     }
     Ok(())
+}
+
+/// Puts back what is not there any more. Without its pin a link is gone: this process does not hold it.
+pub(super) fn inspect(ebpf: &mut Ebpf, pins: &Path, found: &mut Found) {
+    for (name, tracepoint) in PROGRAMS {
+        let pin = pins.join("lineage").join(name);
+        if sys::pinned(&pin).is_ok() {
+            continue;
+        }
+        let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) else { continue };
+        let healed = link(program, tracepoint).map_err(|error| words(&error)).and_then(|link| {
+            let dir = fs::create_dir_all(pins.join("lineage"));
+            dir.map_err(|error| error.to_string())?;
+            // whatever is there in its place is no link
+            let _ = fs::remove_file(&pin);
+            link.pin(&pin).map(drop).map_err(|error| words(&error))
+        });
+        found.add("pin", name, "the pin is gone, and with it the program at the tracepoint", healed);
+    }
 }
 
 fn link(program: &mut RawTracePoint, tracepoint: &str) -> Result<FdLink, aya::programs::ProgramError> {

@@ -2,6 +2,8 @@
 
 mod arm;
 mod follow;
+mod integrity;
+mod modes;
 mod places;
 mod reload;
 mod talk;
@@ -20,13 +22,16 @@ use sluice_config::Config;
 
 use crate::grounds::Account;
 use crate::kernel::{Guard, Layer};
+use crate::mode::Standing;
 use crate::names::{Known, Resolver, now_s};
 use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
 use crate::watch::Watch;
 
-use places::{destinations, guarded_ports, places, target_of};
+use integrity::Rounds;
+pub(crate) use places::places;
+use places::{destinations, guarded_ports, target_of};
 
 /// The proxy may finish its sessions for so long after a stop.
 const FINISH: Duration = Duration::from_secs(10);
@@ -40,6 +45,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Everything that the loop holds.
 pub(crate) struct Loader {
     path: PathBuf,
+    /// What the proxy reads: the same, or the last good copy.
+    served: PathBuf,
     config: Config,
     /// Read after a change, in force once the proxy has accepted it too.
     next: Option<Config>,
@@ -58,6 +65,12 @@ pub(crate) struct Loader {
     watch: Option<Watch>,
     kept: Kept,
     probed: Option<(Instant, Vec<Layer>)>,
+    /// Whether it enforces.
+    standing: Standing,
+    /// What is served with less than it should be.
+    degraded: String,
+    /// When the guard was looked at, what was found, what was proven.
+    rounds: Rounds,
     signals: SignalFd,
     /// When the proxy has to be gone.
     stopping: Option<Instant>,
@@ -84,8 +97,10 @@ impl Loader {
         {
             return layers.clone();
         }
-        let layers = self.guard.probe();
+        let mut layers = self.guard.probe();
+        self.as_it_stands(&mut layers);
         self.probed = Some((Instant::now(), layers.clone()));
+        self.proven(&layers);
         layers
     }
 
@@ -129,6 +144,7 @@ impl Loader {
                 self.hear(&mut buffer);
             }
             self.tend();
+            self.look_after();
             if self.stopping.is_some() && self.proxy.is_none() {
                 tracing::info!("stopped; what is protected stays closed until sluice-loader starts again");
                 return Ok(());
@@ -181,7 +197,7 @@ impl Loader {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let mut at = Instant::now() + Duration::from_secs(5);
+        let mut at = self.rounds.next();
         at = at.min(self.start_at.unwrap_or(at)).min(self.stopping.unwrap_or(at));
         if let Some(noticed) = self.watch.as_ref().and_then(Watch::since) {
             at = at.min(noticed + CALM);

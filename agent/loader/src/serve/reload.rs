@@ -5,6 +5,7 @@ use sluice_config::{Config, Target};
 
 use super::Loader;
 use crate::grounds;
+use crate::lsm::Wish;
 use crate::names::wanted;
 use crate::proxy;
 use crate::watch::Watch;
@@ -21,6 +22,12 @@ impl Loader {
                 tracing::error!("the new configuration is not in force:\n{}", text.join("\n"));
                 // the proxy finds the same and puts it on record
                 self.next = None;
+            }
+            // the proxy, too, reads another file than the copy only from its start on
+            Ok(_) if !self.degraded.is_empty() => {
+                tracing::warn!("the configuration can be read again: sluice-loader starts anew with it");
+                self.stop();
+                return;
             }
             Ok(config) => {
                 if (
@@ -70,6 +77,7 @@ impl Loader {
             return;
         }
         self.resolver.order(wanted(&config), config.guard.refresh);
+        self.guard.wish(Wish::of(&config.guard));
         self.config = config;
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);

@@ -26,7 +26,7 @@ impl Loader {
     pub(super) fn start(&mut self) {
         self.start_at = None;
         let program = proxy::program(self.config.agent.proxy.as_deref());
-        match Proxy::start(&program, &self.path, self.account, &self.cgroup, &mut self.guard) {
+        match Proxy::start(&program, &self.served, self.account, &self.cgroup, &mut self.guard) {
             Ok(mut proxy) => {
                 let hello = self.hello();
                 let given: io::Result<Vec<OwnedFd>> = self
@@ -107,6 +107,7 @@ impl Loader {
             from_proxy::Message::Follow(asked) => self.follow(&asked),
             from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
             from_proxy::Message::Settle(asked) => self.settle(&asked),
+            from_proxy::Message::SetMode(asked) => self.mode_wanted(asked),
             from_proxy::Message::Decided(decided) => {
                 if let Some(hold) = self.guard.lineage().hold() {
                     hold.decided(decided.request, decided.allowed);
@@ -133,10 +134,12 @@ impl Loader {
     }
 
     fn report(&mut self, request: u64) -> Layers {
-        let layers = self.layers().into_iter().map(|layer| handover::Layer {
+        let layers = self.layers();
+        let layers = layers.into_iter().map(|layer| handover::Layer {
             name: layer.name.to_owned(),
             state: layer.state.to_owned(),
             proof: layer.proof,
+            proven_us: self.rounds.proven_us(layer.name),
         });
         let dropped = self.guard.dropped() + self.kept.lost() + self.guard.lineage().queue().lost();
         Layers {
@@ -146,6 +149,10 @@ impl Loader {
             events_dropped: dropped,
             cgroup: self.guard.cgroup().display().to_string(),
             armed_for_s: self.guard.armed_for().as_secs(),
+            incidents: self.rounds.incidents(),
+            standing: self.guard.standing(),
+            mode: Some(self.mode_message()),
+            degraded: self.degraded.clone(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The PostgreSQL service: [`door`] establishes a session, [`relay`] carries it, [`catalogue`] knows the target.
 pub mod catalogue;
+pub(crate) mod classify;
 mod door;
+mod parameter;
 mod preview;
 pub mod relay;
 mod tape;
@@ -24,6 +26,7 @@ use crate::gate::GatedSession;
 use crate::intake::Inbound;
 use crate::masking::MaskKey;
 use crate::tls::{Names, Stream};
+use crate::upstream::postgres::Aside;
 
 /// Verdicts that are kept, of all targets.
 const VERDICTS: usize = 8192;
@@ -50,6 +53,17 @@ impl Postgres {
     pub async fn known_catalogue(&self, target: &Target, database: &str) -> Option<Arc<Catalogue>> {
         let (catalogues, _) = self.catalogues(target);
         catalogues.known(database).await
+    }
+
+    /// What is known of a database, read by way of `aside` where nobody has read it lately.
+    pub(crate) async fn catalogue(
+        &self,
+        target: &Target,
+        database: &str,
+        aside: &Aside,
+    ) -> Result<Arc<Catalogue>, CatalogueError> {
+        let (catalogues, owner) = self.catalogues(target);
+        catalogues.get(database, &owner, None, || aside.client()).await
     }
 
     /// Catalogues of a target, and what its owner says of it.

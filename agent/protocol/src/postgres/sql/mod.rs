@@ -37,7 +37,7 @@ pub use statement::{
     Access, Analysis, ColumnId, CopyFormat, Effects, Kind, Output, Outputs, RelationUse, Setting, Statement,
     TransactionAct,
 };
-pub use touched::{count_of, with_values};
+pub use touched::count_of;
 
 #[cfg(test)]
 mod tests;
