@@ -180,7 +180,11 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         connections: permits(config.limits.connections),
         unauthenticated: permits(config.limits.unauthenticated),
         mask_key: mask_key(&state.join("keys/mask.key"))?,
-        gate: Gate::with_approvals(policy, Arc::clone(&audit), Approvals::kept_in(state.join("grants.json"))),
+        gate: Gate::with_approvals(
+            policy,
+            Arc::clone(&audit),
+            Approvals::kept_in(state.join("keys/grants.json")),
+        ),
         upstreams: Arc::new(Upstreams::new(Arc::clone(&parts.secrets))),
         settings: ArcSwap::from_pointee(Settings::new(config)),
         identity: ArcSwap::from_pointee(identity),
