@@ -158,6 +158,7 @@ fn identity(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Identity>
         keys_max_age: between(&mut section, "keys_max_age", (60, 30 * 86_400), 86_400, sink),
         login_lifetime: between(&mut section, "login_lifetime", (60, 7 * 86_400), 36_000, sink),
         openpubkey: section.or("openpubkey", false, sink),
+        mfa_acr: section.or("mfa_acr", Vec::new(), sink),
     };
     section.finish(sink);
     issuer.and(client_id).map(|_| read)

@@ -200,6 +200,8 @@ pub struct Identity {
     pub login_lifetime: Duration,
     /// Tokens in SSH certificates (opkssh) are taken. Default false.
     pub openpubkey: bool,
+    /// `acr` values by which the provider says that it has seen a second factor (`@mfa`), beside `amr`.
+    pub mfa_acr: Vec<String>,
 }
 
 /// A signature algorithm of JWS (RFC 7518, RFC 8037) whose verifier holds no secret.

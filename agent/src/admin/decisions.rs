@@ -87,8 +87,16 @@ pub(super) fn revoke(house: &House, caller: &Caller, asked: &admin::Revoke) -> A
         let what = format!("there is no grant `{}`", asked.id);
         return Err(error("not_found", what, "`sluice grants` lists them"));
     };
-    all.revoke(&grant.id);
+    let ended = all.revoke(&grant.id);
     let event = audit::grant_revoked(&grant.message(), &own);
     house.audit.record_now(&event).map_err(|e| error("unavailable", e.to_string(), ""))?;
+    ended.map_err(|e| {
+        let what = format!("grant {} has ended, but is still on disk: {e}", grant.id);
+        error(
+            "unavailable",
+            what,
+            "it would be back after a restart of the agent: make room, and revoke it again",
+        )
+    })?;
     Ok(Response::Done(admin::Done { message: format!("grant {} has ended", grant.id) }))
 }

@@ -15,7 +15,7 @@ use super::reload::Batches;
 use super::{House, Settings};
 use crate::audit::{self, Audit};
 use crate::fence::Fence;
-use crate::gate::{EndReason, Gate};
+use crate::gate::{Approvals, EndReason, Gate};
 use crate::identity::Identity;
 use crate::intake::link::{LoaderLink, News};
 use crate::intake::{self, Inbound};
@@ -180,7 +180,11 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
         connections: permits(config.limits.connections),
         unauthenticated: permits(config.limits.unauthenticated),
         mask_key: mask_key(&state.join("keys/mask.key"))?,
-        gate: Gate::new(policy, Arc::clone(&audit)),
+        gate: Gate::with_approvals(
+            policy,
+            Arc::clone(&audit),
+            Approvals::kept_in(state.join("keys/grants.json")),
+        ),
         upstreams: Arc::new(Upstreams::new(Arc::clone(&parts.secrets))),
         settings: ArcSwap::from_pointee(Settings::new(config)),
         identity: ArcSwap::from_pointee(identity),

@@ -114,6 +114,14 @@ pub enum DecideError {
         "request `{0}` can't be granted for a time: what is not understood has to be looked at each time"
     )]
     NotForATime(String),
+    /// For a time, and that could not be kept.
+    #[error("request `{id}` can't be granted for a time: {why}")]
+    NotKept {
+        /// Its id.
+        id: String,
+        /// The cause.
+        why: String,
+    },
     /// The same person a second time.
     #[error("you have approved request `{0}` before; another person must")]
     Twice(String),
@@ -177,6 +185,11 @@ impl Shown {
 pub struct TooMany;
 
 impl Approvals {
+    /// With the grants that this file holds.
+    pub fn kept_in(grants: std::path::PathBuf) -> Arc<Self> {
+        Arc::new(Self { requests: Mutex::default(), grants: Grants::kept_in(grants) })
+    }
+
     /// Files a request; it waits until it is decided, dropped or [`LIFETIME`] is over.
     ///
     /// # Errors
@@ -239,19 +252,25 @@ impl Approvals {
         if approve && lasts.is_some() && !Grants::can_hold(&pending.request) {
             return Err(DecideError::NotForATime(id.to_owned()));
         }
-        pending.reason = reason.to_owned();
         if approve {
-            let first = pending.by.is_empty();
-            pending.by.push(by.to_owned_principal());
-            pending.lasts = if first { lasts } else { pending.lasts.zip(lasts).map(|(a, b)| a.min(b)) };
-            if satisfied(&pending.request.approvals, &pending.by) {
-                if let Some(lasts) = pending.lasts {
-                    self.grants.add(id, &pending.request, &pending.by, lasts);
-                }
+            let mut people = pending.by.clone();
+            people.push(by.to_owned_principal());
+            let lasts =
+                if people.len() == 1 { lasts } else { pending.lasts.zip(lasts).map(|(a, b)| a.min(b)) };
+            let enough = satisfied(&pending.request.approvals, &people);
+            if let Some(lasts) = lasts.filter(|_| enough) {
+                self.grants
+                    .add(id, &pending.request, &people, lasts)
+                    .map_err(|error| DecideError::NotKept { id: id.to_owned(), why: error.to_string() })?;
+            }
+            (pending.by, pending.lasts) = (people, lasts);
+            pending.reason = reason.to_owned();
+            if enough {
                 pending.decided_by = Some(by.to_owned_principal());
                 pending.state.send_replace(State::Approved);
             }
         } else {
+            pending.reason = reason.to_owned();
             pending.decided_by = Some(by.to_owned_principal());
             pending.state.send_replace(State::Denied);
         }

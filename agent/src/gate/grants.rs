@@ -3,8 +3,13 @@
 //! Enters: an approval whose approvers all said for how long. Leaves: whether an operation that would have to wait is
 //! covered. Must hold: a grant meets an `@approval` and gives nothing that no rule permits; it covers what stood in the
 //! request that was approved, of that person, in that place, and nothing else; it is made and lengthened by an approval
-//! alone, and nobody approves for himself; it ends by itself, and at a restart of this process.
+//! alone, and nobody approves for himself; it ends by itself. Where it is kept on disk it outlives this process, as it
+//! was; what could not be written there is not in force.
 
+mod kept;
+
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,20 +39,56 @@ pub struct Grant {
 
 /// All grants that have not ended.
 #[derive(Default)]
-pub struct Grants(Mutex<Vec<Arc<Grant>>>);
+pub struct Grants {
+    all: Mutex<Vec<Arc<Grant>>>,
+    /// Where they are kept; `None`: for the life of this process.
+    file: Option<PathBuf>,
+}
 
 impl Grants {
+    /// Those that this file holds, and it holds what comes. One that can't be read holds none, and is left as it is until
+    /// the next grant.
+    pub(super) fn kept_in(file: PathBuf) -> Self {
+        let all = kept::read(&file).unwrap_or_else(|error| {
+            tracing::warn!(file = %file.display(), %error, "grants could not be read: none is in force");
+            Vec::new()
+        });
+        Self { all: Mutex::new(all), file: Some(file) }
+    }
+
     /// Whether what is asked for can be granted beforehand.
     pub(super) fn can_hold(request: &Request) -> bool {
         !request.asks.is_empty() && request.asks.iter().all(|ask| ask.action != NEVER)
     }
 
-    /// Puts a grant in force.
-    pub(super) fn add(&self, id: &str, request: &Request, by: &[Principal], lasts: Duration) {
+    /// Puts a grant in force, once it is kept.
+    ///
+    /// # Errors
+    /// It could not be written: then it is not in force.
+    pub(super) fn add(
+        &self,
+        id: &str,
+        request: &Request,
+        by: &[Principal],
+        lasts: Duration,
+    ) -> io::Result<()> {
         let lasts = i64::try_from(lasts.min(LONGEST).as_micros()).unwrap_or(0);
         let until_us = super::now_us().saturating_add(lasts);
         let grant = Grant { id: id.to_owned(), request: request.clone(), by: by.to_vec(), until_us };
-        self.standing(|all| all.push(Arc::new(grant)));
+        self.change(|all| all.push(Arc::new(grant)))
+    }
+
+    /// Changes the list, and what is on disk first.
+    fn change(&self, of: impl FnOnce(&mut Vec<Arc<Grant>>)) -> io::Result<()> {
+        self.standing(|all| {
+            let mut next = all.clone();
+            of(&mut next);
+            if let Some(file) = &self.file {
+                kept::write(file, &next)?;
+            }
+            *all = next;
+            Ok(())
+        })
     }
 
     /// Those in force, the first to end first.
@@ -83,17 +124,21 @@ impl Grants {
     }
 
     /// Ends one. `false`: there is none.
-    pub fn revoke(&self, id: &str) -> bool {
-        self.standing(|all| {
-            let before = all.len();
-            all.retain(|grant| grant.id != id);
-            before != all.len()
-        })
+    ///
+    /// # Errors
+    /// It has ended here, and would be back after a restart.
+    pub fn revoke(&self, id: &str) -> io::Result<bool> {
+        let there = self.standing(|all| all.iter().any(|grant| grant.id == id));
+        if there && let Err(error) = self.change(|all| all.retain(|grant| grant.id != id)) {
+            self.standing(|all| all.retain(|grant| grant.id != id));
+            return Err(error);
+        }
+        Ok(there)
     }
 
     /// The list without what is over.
     fn standing<T>(&self, of: impl FnOnce(&mut Vec<Arc<Grant>>) -> T) -> T {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let now = super::now_us();
         all.retain(|grant| grant.until_us > now);
         of(&mut all)

@@ -7,6 +7,7 @@
 
 pub mod approvals;
 pub mod grants;
+mod held;
 pub mod moderation;
 mod repeat;
 mod session;
@@ -29,9 +30,10 @@ use crate::audit::Audit;
 use crate::identity::Verified;
 
 pub use approvals::Approvals;
+pub use held::Held;
 pub use moderation::{Moderating, Moderation, Presence, Standing};
 pub use repeat::Repeatable;
-pub use session::{GatedSession, Held, Means, Outcome, Permit};
+pub use session::{GatedSession, Means, Outcome, Permit};
 
 /// The policy in force and its number: each accepted change counts up.
 pub(crate) struct Current {
@@ -123,13 +125,18 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate with its first policy.
+    /// A gate with its first policy, whose grants end with it.
     pub fn new(policy: Policy, audit: Arc<Audit>) -> Arc<Self> {
+        Self::with_approvals(policy, audit, Arc::default())
+    }
+
+    /// One with approvals that hold for some time already.
+    pub fn with_approvals(policy: Policy, audit: Arc<Audit>, approvals: Arc<Approvals>) -> Arc<Self> {
         Arc::new(Self {
             current: ArcSwap::from_pointee(Current { policy, generation: 1 }),
             sessions: Mutex::default(),
             next: AtomicU64::new(1),
-            approvals: Arc::default(),
+            approvals,
             moderation: Arc::default(),
             audit,
         })
@@ -184,10 +191,12 @@ impl Gate {
                 if let Some(most) = obligations.limits.sessions
                     && self.sessions_of(session.facts(), principal) > most
                 {
-                    return Err(session::too_many(session.facts(), rules, most));
+                    return Err(held::too_many(session.facts(), rules, most));
                 }
-                match session::unmet_by_session(&obligations) {
-                    Some(what) => Err(session::unmet_session(session.facts(), rules, what)),
+                let unmet =
+                    session.unmet_factor(&obligations).or_else(|| held::unmet_by_session(&obligations));
+                match unmet {
+                    Some(what) => Err(held::unmet_session(session.facts(), rules, what)),
                     None => Ok((session, permit)),
                 }
             }
@@ -253,10 +262,7 @@ impl Gate {
     /// What a permit on the host demands that nothing here can meet; a reason is none of it where one was given.
     pub fn unmet_on_host(obligations: &Obligations, reason: &str) -> Option<&'static str> {
         let given = obligations.reason && !reason.trim().is_empty();
-        session::unmet_by_session(&Obligations {
-            reason: obligations.reason && !given,
-            ..obligations.clone()
-        })
+        held::unmet_on_host(&Obligations { reason: obligations.reason && !given, ..obligations.clone() })
     }
 
     /// May this person do something on the host itself (`replay`, `events`, `kill`)?

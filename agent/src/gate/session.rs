@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ring::digest::{Context as Digest, SHA256};
 use sluice_policy::{
-    Ask, Context, Decision, Explanation, Feature, Limits, Obligations, Operation, Permission, Principal,
-    Refusal, Resource, ResourceKind,
+    Ask, Context, Decision, Explanation, Feature, Obligations, Operation, Permission, Principal, Refusal,
+    Resource,
 };
 
-use super::approvals::{Request, Shown, State, Waiting};
+use super::approvals::Request;
 use super::grants::needing;
+use super::held::{Held, UNMET, digest, ended, needs_nobody, notify, plain_reason, refusal, unmet};
 use super::moderation::Presence;
 use super::{EndReason, Gate, Known, Registered, SessionFacts, connect_ask};
 use crate::identity::Verified;
@@ -19,8 +19,9 @@ use crate::{audit, metrics};
 
 /// A cache of decisions larger than this is dropped: the statements of this session don't repeat.
 const MAX_CACHED: usize = 512;
-/// Characters of a reason; what is longer is cut.
-const MAX_REASON: usize = 1000;
+/// What to do where a second factor is missing or old.
+const LOG_IN_AGAIN: &str =
+    "run `sluice login` again, with your second factor (or bring a new token), and connect again";
 
 /// The right to do one operation, once.
 #[must_use]
@@ -78,21 +79,9 @@ pub enum Outcome {
     Refuse(Refusal),
 }
 
-/// An operation that waits for somebody else. Dropping it withdraws the request.
-#[must_use = "dropping it withdraws the request"]
-pub struct Held {
-    waiting: Waiting,
-    gate: Arc<Gate>,
-    registered: Arc<Registered>,
-    operation: Operation,
-    permission: Arc<CachedPermission>,
-    reason: Option<Arc<str>>,
-    settled: bool,
-}
-
-struct CachedPermission {
-    rules: Arc<[String]>,
-    obligations: Arc<Obligations>,
+pub(super) struct CachedPermission {
+    pub(super) rules: Arc<[String]>,
+    pub(super) obligations: Arc<Obligations>,
     /// The generation of a policy that looks at no clock.
     timeless: Option<u64>,
 }
@@ -194,6 +183,10 @@ impl GatedSession {
                 let why = "its permit demands a limit (@limit) that can't be kept here".to_owned();
                 return Err(refusal(operation, &permission.rules, why, UNMET));
             }
+            if let Some(what) = self.unmet_factor(&permission.obligations) {
+                let why = format!("its permit demands {what}");
+                return Err(refusal(operation, &permission.rules, why, LOG_IN_AGAIN));
+            }
             let reason = self.reason_for(operation, &permission, means)?;
             Ok((permission, reason))
         });
@@ -218,6 +211,14 @@ impl GatedSession {
                 Outcome::Refuse(refusal)
             }
         }
+    }
+
+    /// What `@mfa` demands and the login of this session does not have (any more).
+    pub(super) fn unmet_factor(&self, obligations: &Obligations) -> Option<&'static str> {
+        let within = i64::try_from(obligations.mfa_s?).unwrap_or(i64::MAX);
+        let age = self.principal().second_factor_s().map(|at| super::now_us() / 1_000_000 - at);
+        let fresh = age.is_some_and(|age| age <= within);
+        (!fresh).then_some("a second factor that was asked for lately (@mfa)")
     }
 
     /// Says why all that follows is done, or takes that back. It is the person's word: kept, shown and judged by nobody.
@@ -249,7 +250,8 @@ impl GatedSession {
     /// Whether [`GatedSession::judge`] would refuse: nothing is filed and no event is written. A permit is no part of
     /// the answer.
     pub fn would_refuse(&self, operation: &Operation) -> bool {
-        self.has_ended() || self.decide(operation).is_err()
+        let unmet = |permission: Arc<CachedPermission>| self.unmet_factor(&permission.obligations).is_some();
+        self.has_ended() || self.decide(operation).map_or(true, unmet)
     }
 
     /// May values of this column be shown in clear?
@@ -259,7 +261,8 @@ impl GatedSession {
         let known = self.known(&current);
         let decision = current.policy.may(&known.subject, &ask, &self.context());
         // an unmasking with an approval has no place to wait in: it stays masked
-        matches!(decision, Decision::Permit(permission) if needs_nobody(&permission.obligations))
+        matches!(decision, Decision::Permit(permission)
+            if needs_nobody(&permission.obligations) && self.unmet_factor(&permission.obligations).is_none())
     }
 
     /// Changes when decisions that were kept have to be taken again.
@@ -361,7 +364,12 @@ impl GatedSession {
     ) -> Result<Permit, Refusal> {
         notify(&self.gate, &self.registered, operation, permission, reason.as_deref())?;
         // the next one has to be told of, or needs a reason of its own
-        let same_again = approval.is_none() && reason.is_none() && permission.obligations.notify.is_empty();
+        let obligations = &permission.obligations;
+        let same_again = approval.is_none()
+            && reason.is_none()
+            && obligations.notify.is_empty()
+            // a second factor grows old
+            && obligations.mfa_s.is_none();
         Ok(Permit {
             rules: Arc::clone(&permission.rules),
             obligations: Arc::clone(&permission.obligations),
@@ -424,278 +432,16 @@ impl GatedSession {
                 ));
             }
         };
-        let held = Held {
-            waiting,
-            gate: Arc::clone(&self.gate),
-            registered: Arc::clone(&self.registered),
-            operation: operation.clone(),
-            permission,
-            reason,
-            settled: false,
-        };
-        if let Err(error) = held.tell("requested") {
-            // nobody could tell afterwards who asked for what: closed
-            let why = format!("the request could not be written to the audit events: {error}");
-            return Outcome::Refuse(refusal(
-                operation,
-                &held.permission.rules,
-                why,
-                "ask the administrator of this host",
-            ));
+        let (gate, registered) = (Arc::clone(&self.gate), Arc::clone(&self.registered));
+        match Held::file(waiting, gate, registered, operation, permission, reason) {
+            Ok(held) => Outcome::Hold(held),
+            Err(refusal) => Outcome::Refuse(refusal),
         }
-        Outcome::Hold(held)
     }
 }
 
 impl Drop for GatedSession {
     fn drop(&mut self) {
         self.gate.release(self.key);
-    }
-}
-
-impl Held {
-    /// For `sluice approve`.
-    pub fn id(&self) -> &str {
-        self.waiting.id()
-    }
-
-    /// The rules that demand the approval.
-    pub fn rules(&self) -> &[String] {
-        &self.permission.rules
-    }
-
-    /// Where what it would do can be put, for whoever decides.
-    pub fn shown(&self) -> Shown {
-        self.waiting.shown()
-    }
-
-    /// Why it is asked for, where the person said so.
-    pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
-    }
-
-    /// Who has to agree, in words: `1 of group "dba"`.
-    pub fn wanted(&self) -> String {
-        let approvals = self.permission.obligations.approvals.iter();
-        approvals.map(|r| format!("{} of group \"{}\"", r.count, r.group)).collect::<Vec<_>>().join(" and ")
-    }
-
-    /// Microseconds since 1970.
-    pub fn expires_us(&self) -> i64 {
-        self.waiting.expires_us()
-    }
-
-    /// Waits for the decision. Cancel safe; what was waited for is judged again, since the policy may have changed
-    /// meanwhile.
-    ///
-    /// # Errors
-    /// The refusal: denied, expired, or no longer permitted.
-    pub async fn wait(&mut self) -> Result<Permit, Refusal> {
-        let state = self.waiting.decided().await;
-        self.settled = true;
-        if state != State::Approved {
-            let _ = self.tell(state.name());
-            let by = self.waiting.message().map(|m| m.decision_reason).filter(|r| !r.is_empty());
-            let why = match by {
-                Some(reason) => format!("the request for approval was {}: {reason}", state.name()),
-                None => format!("the request for approval was {}", state.name()),
-            };
-            return Err(refusal(
-                &self.operation,
-                &self.permission.rules,
-                why,
-                "type the statement again to ask again",
-            ));
-        }
-        let current = self.gate.current();
-        let subject = current.policy.subject(&self.registered.principal);
-        let mut context = self.registered.facts.context.clone();
-        context.now_s = super::now_us() / 1_000_000;
-        match current.policy.decide(&subject, &self.operation, &context) {
-            Decision::Permit(p) if p.obligations.approvals == self.permission.obligations.approvals => {}
-            Decision::Permit(_) => {
-                let why = "the policy has changed while the request waited".to_owned();
-                return Err(refusal(
-                    &self.operation,
-                    &self.permission.rules,
-                    why,
-                    "type the statement again",
-                ));
-            }
-            Decision::Refuse(refusal) => return Err(refusal),
-        }
-        if let Err(error) = self.tell("used") {
-            let why = format!("the approval could not be written to the audit events: {error}");
-            return Err(refusal(
-                &self.operation,
-                &self.permission.rules,
-                why,
-                "ask the administrator of this host",
-            ));
-        }
-        notify(&self.gate, &self.registered, &self.operation, &self.permission, self.reason.as_deref())?;
-        Ok(Permit {
-            rules: Arc::clone(&self.permission.rules),
-            obligations: Arc::clone(&self.permission.obligations),
-            approval: Some(self.id().to_owned()),
-            timeless: None,
-            reason: self.reason.clone(),
-        })
-    }
-
-    /// The people who have agreed.
-    pub fn approved_by(&self) -> Vec<sluice_api::common::Principal> {
-        self.waiting.message().map(|m| m.approved_by).unwrap_or_default()
-    }
-
-    fn tell(&self, state: &str) -> Result<(), audit::AuditError> {
-        let Some(approval) = self.waiting.message() else { return Ok(()) };
-        self.gate.audit().record_now(&audit::approval(&approval, state))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if !self.settled {
-            let _ = self.tell("withdrawn");
-        }
-    }
-}
-
-/// Tells those whom the permit names (`@notify`), before it is done. What can't be told is not done.
-fn notify(
-    gate: &Gate,
-    registered: &Registered,
-    operation: &Operation,
-    permission: &CachedPermission,
-    reason: Option<&str>,
-) -> Result<(), Refusal> {
-    if permission.obligations.notify.is_empty() {
-        return Ok(());
-    }
-    let (facts, who) = (&registered.facts, &registered.principal);
-    let event =
-        audit::alarm(facts, who, operation, &permission.rules, &permission.obligations.notify, reason);
-    gate.audit().record_now(&event).map_err(|error| {
-        let why = format!("whom the rule names could not be told: {error}");
-        refusal(operation, &permission.rules, why, "ask the administrator of this host")
-    })
-}
-
-/// What to do about an obligation that nothing here can meet.
-const UNMET: &str = "tell whoever keeps the policy of this host: this version of Sluice can't take it there";
-
-/// An obligation that can't be met at all: what it stands on is refused, never let through without it.
-pub(super) fn unmet(obligations: &Obligations) -> Option<&'static str> {
-    match obligations {
-        Obligations { mfa_s: Some(_), .. } => Some("a second factor (@mfa)"),
-        Obligations { moderators, .. } if !moderators.is_empty() => {
-            Some("a moderator (@moderator), which nothing here can wait for")
-        }
-        _ => None,
-    }
-}
-
-/// The same, and what a session as a whole can't wait for.
-pub(super) fn unmet_by_session(obligations: &Obligations) -> Option<&'static str> {
-    match obligations {
-        Obligations { reason: true, .. } => Some("a reason (@reason)"),
-        Obligations { limits, .. }
-            if *limits != (Limits { sessions: limits.sessions, ..Limits::default() }) =>
-        {
-            Some("a limit (@limit) of what has no rows, bytes or time")
-        }
-        _ if obligations.approvals.is_empty() => unmet(obligations),
-        _ => Some("an approval (@approval)"),
-    }
-}
-
-/// A refusal of a session whose permit can't be met.
-pub(super) fn unmet_session(facts: &SessionFacts, rules: Vec<String>, what: &str) -> Refusal {
-    Refusal {
-        rules,
-        action: "connect".to_owned(),
-        resource: facts.target.name.clone(),
-        message: format!("the permit to connect demands {what}"),
-        hint: UNMET.to_owned(),
-    }
-}
-
-/// A refusal of a session that would be one too many.
-pub(super) fn too_many(facts: &SessionFacts, rules: Vec<String>, most: u64) -> Refusal {
-    Refusal {
-        rules,
-        action: "connect".to_owned(),
-        resource: facts.target.name.clone(),
-        message: format!("you have {most} sessions at {} already, and may have no more", facts.target.name),
-        hint: "end one first; `sluice sessions --live` lists them".to_owned(),
-    }
-}
-
-/// A reason as it is kept: some words, of a length that people read.
-fn plain_reason(text: &str) -> Option<Arc<str>> {
-    let text = text.trim();
-    let end = text.char_indices().nth(MAX_REASON).map_or(text.len(), |(at, _)| at);
-    let kept = text.get(..end).unwrap_or_default();
-    kept.chars().any(char::is_alphanumeric).then(|| kept.into())
-}
-
-fn needs_nobody(obligations: &Obligations) -> bool {
-    obligations.approvals.is_empty() && obligations.moderators.is_empty()
-}
-
-fn refusal(operation: &Operation, rules: &[String], message: String, hint: &str) -> Refusal {
-    Refusal {
-        rules: rules.to_vec(),
-        action: operation.asks.first().map(|a| a.action.to_owned()).unwrap_or_default(),
-        resource: String::new(),
-        message,
-        hint: hint.to_owned(),
-    }
-}
-
-fn ended(operation: &Operation, reason: &EndReason) -> Refusal {
-    refusal(operation, &["session-ended".to_owned()], reason.to_string(), "connect again")
-}
-
-/// Binds an approval to what was asked for. Each part goes in with its length, so that no two requests have the
-/// same bytes.
-fn digest(facts: &SessionFacts, who: &Principal, operation: &Operation) -> String {
-    let mut digest = Digest::new(&SHA256);
-    let mut add = |part: &str| {
-        digest.update(&(part.len() as u64).to_be_bytes());
-        digest.update(part.as_bytes());
-    };
-    add(&who.issuer);
-    add(&who.subject);
-    add(&facts.session);
-    add(&facts.target.name);
-    add(facts.target.user());
-    add(&facts.database);
-    add(operation.kind);
-    add(&operation.text);
-    add(&operation.understood);
-    for ask in &operation.asks {
-        add(ask.action);
-        add(resource_kind(ask.resource.kind));
-        ask.resource.path.iter().for_each(|p| add(p));
-    }
-    operation.parameters.iter().for_each(|p| add(p));
-    hex::encode(digest.finish())
-}
-
-fn resource_kind(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Host => "host",
-        ResourceKind::Target => "target",
-        ResourceKind::Account => "account",
-        ResourceKind::Database => "database",
-        ResourceKind::Schema => "schema",
-        ResourceKind::Table => "table",
-        ResourceKind::Column => "column",
-        ResourceKind::Function => "function",
-        ResourceKind::Command => "command",
-        ResourceKind::Path => "path",
-        ResourceKind::Forward => "forward",
     }
 }

@@ -250,7 +250,7 @@ async fn a_grant_holds_for_what_was_seen_and_for_its_time() {
     assert!(matches!(session.judge(&update("orders")), Outcome::Hold(_)));
     gate.replace(policy(HELD));
     assert!(matches!(session.judge(&update("orders")), Outcome::Permit(_)));
-    assert!(approvals.grants().revoke(&id) && !approvals.grants().revoke(&id));
+    assert!(approvals.grants().revoke(&id).unwrap() && !approvals.grants().revoke(&id).unwrap());
     assert!(matches!(session.judge(&update("orders")), Outcome::Hold(_)));
 }
 
@@ -317,4 +317,85 @@ async fn limits_are_kept_or_refused() {
         r#"@id("x") @limit("rows=1") permit(principal, action == Action::"connect", resource);"#,
     ));
     assert!(gate.open(&alice, facts("s6")).is_err());
+}
+
+#[tokio::test]
+async fn a_grant_outlives_a_restart_and_its_revocation_does_too() {
+    const ONE: &str = r#"
+@id("in") permit(principal, action == Action::"connect", resource);
+@id("one") @approval("dba:1") permit(principal, action == Action::"update", resource);
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("grants.json");
+    let started = || {
+        let audit = Audit::start(dir.path()).unwrap();
+        Gate::with_approvals(policy(ONE), audit, Approvals::kept_in(file.clone()))
+    };
+    let (alice, bob) = (person("alice", &["dev"]), person("bob", &["dba"]));
+    let id = {
+        let gate = started();
+        let (session, _permit) = gate.open(&alice, facts("s1")).unwrap();
+        let Outcome::Hold(held) = session.judge(&update("orders")) else { panic!() };
+        let lasts = Some(Duration::from_secs(600));
+        let _ = gate.approvals().decide(held.id(), &bob, true, lasts, "").unwrap();
+        held.id().to_owned()
+    };
+    {
+        let gate = started();
+        let (session, _permit) = gate.open(&alice, facts("s2")).unwrap();
+        let Outcome::Permit(permit) = session.judge(&update("orders")) else {
+            panic!("it is in force again")
+        };
+        assert_eq!(permit.approval(), Some(id.as_str()));
+        assert!(matches!(session.judge(&update("customers")), Outcome::Hold(_)), "bound as before");
+        let (others, _permit) = gate.open(&person("eve", &["dev"]), facts("s3")).unwrap();
+        assert!(matches!(others.judge(&update("orders")), Outcome::Hold(_)));
+        // what can't be kept is not granted
+        std::fs::create_dir(file.with_extension("new")).unwrap();
+        let Outcome::Hold(held) = session.judge(&update("customers")) else { panic!() };
+        let failed = gate.approvals().decide(held.id(), &bob, true, Some(Duration::from_secs(60)), "");
+        assert!(matches!(failed, Err(approvals::DecideError::NotKept { .. })));
+        assert!(matches!(session.judge(&update("customers")), Outcome::Hold(_)));
+        std::fs::remove_dir(file.with_extension("new")).unwrap();
+        assert!(gate.approvals().grants().revoke(&id).unwrap());
+    }
+    assert!(started().approvals().grants().all().is_empty(), "it stays revoked");
+    std::fs::write(&file, "[{}]").unwrap();
+    assert!(started().approvals().grants().all().is_empty(), "a file that was tampered with holds nothing");
+}
+
+#[tokio::test]
+async fn a_second_factor_has_to_be_fresh() {
+    const MFA: &str = r#"
+@id("in") permit(principal, action == Action::"connect", resource);
+@id("safe") @mfa("600s") permit(principal, action == Action::"update", resource);
+"#;
+    let (_dir, gate) = gate(MFA);
+    let now = now_us() / 1_000_000;
+    let alice = person("alice", &["dev"]).to_owned_principal();
+    let says = |who: &Verified<Principal>| {
+        let (session, _permit) = gate.open(who, facts("s")).unwrap();
+        let would = session.would_refuse(&update("orders"));
+        match session.judge(&update("orders")) {
+            Outcome::Permit(permit) => {
+                assert!(!would && permit.repeatable().is_none(), "it grows old");
+                None
+            }
+            Outcome::Refuse(refusal) => {
+                assert!(would);
+                Some(refusal)
+            }
+            Outcome::Hold(_) => panic!("nobody else is asked"),
+        }
+    };
+    assert!(says(&Verified::with_factor_for_test(alice.clone(), now - 10)).is_none());
+    for old in [Verified::for_test(alice.clone()), Verified::with_factor_for_test(alice.clone(), now - 601)] {
+        let refusal = says(&old).expect("a refusal");
+        assert!(refusal.message.contains("@mfa") && refusal.hint.contains("sluice login"), "{refusal:?}");
+    }
+    gate.replace(policy(
+        r#"@id("in") @mfa("60s") permit(principal, action == Action::"connect", resource);"#,
+    ));
+    assert!(gate.open(&Verified::for_test(alice.clone()), facts("s")).is_err());
+    assert!(gate.open(&Verified::with_factor_for_test(alice, now), facts("s")).is_ok());
 }

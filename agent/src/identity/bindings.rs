@@ -174,7 +174,11 @@ mod tests {
             groups: Vec::new(),
             service: false,
         };
-        Login { principal: Verified(principal), expires_at: SystemTime::now() + life, how: "device" }
+        Login {
+            principal: Verified::for_test(principal),
+            expires_at: SystemTime::now() + life,
+            how: "device",
+        }
     }
 
     const LONG: Duration = Duration::from_secs(60);

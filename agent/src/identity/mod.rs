@@ -32,12 +32,16 @@ use crate::upstream::Secret;
 
 /// Something that was proven, not claimed. Made in this room alone.
 #[derive(Clone, Debug)]
-pub struct Verified<T>(T);
+pub struct Verified<T> {
+    value: T,
+    /// When the provider last saw a second factor, seconds since 1970.
+    factor_s: Option<i64>,
+}
 
 impl<T> Deref for Verified<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.0
+        &self.value
     }
 }
 
@@ -45,14 +49,24 @@ impl<T> Deref for Verified<T> {
 impl<T> Verified<T> {
     /// Without any proof.
     pub(crate) fn for_test(value: T) -> Self {
-        Self(value)
+        Self { value, factor_s: None }
+    }
+
+    /// With a second factor of that time.
+    pub(crate) fn with_factor_for_test(value: T, at_s: i64) -> Self {
+        Self { value, factor_s: Some(at_s) }
     }
 }
 
 impl Verified<Principal> {
     /// The principal without the proof: for records and comparisons.
     pub fn to_owned_principal(&self) -> Principal {
-        self.0.clone()
+        self.value.clone()
+    }
+
+    /// When the provider last saw a second factor of this person, by the token's own words: seconds since 1970.
+    pub fn second_factor_s(&self) -> Option<i64> {
+        self.factor_s
     }
 }
 
@@ -117,7 +131,7 @@ impl Identity {
         let accepted = self.accept(token, None).await?;
         // a token that was handed over is good as long as it says, and not for a login's lifetime
         let expires_at = accepted.expires_at.min(SystemTime::now() + self.settings.login_lifetime);
-        Ok(Login { principal: Verified(accepted.principal), expires_at, how: "token" })
+        Ok(Login { principal: accepted.verified(), expires_at, how: "token" })
     }
 
     /// Accepts a PK token (opkssh) of whoever has proven that he holds `key`, or says why not.
@@ -132,7 +146,7 @@ impl Identity {
         let bound = pk::bound(compact, key)?;
         let accepted = self.accept(&bound.id_token, Some(&bound.nonce)).await?;
         let expires_at = accepted.expires_at.min(SystemTime::now() + self.settings.login_lifetime);
-        Ok(Login { principal: Verified(accepted.principal), expires_at, how: "certificate" })
+        Ok(Login { principal: accepted.verified(), expires_at, how: "certificate" })
     }
 
     /// Whether tokens in SSH certificates are taken at all.
@@ -178,7 +192,7 @@ impl Identity {
     ) -> Result<Login, LoginError> {
         let accepted = self.accept(id_token, nonce).await?;
         let expires_at = SystemTime::now() + self.settings.login_lifetime;
-        Ok(Login { principal: Verified(accepted.principal), expires_at, how })
+        Ok(Login { principal: accepted.verified(), expires_at, how })
     }
 
     async fn accept(&self, token: &str, nonce: Option<&str>) -> Result<token::Accepted, LoginError> {

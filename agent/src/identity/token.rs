@@ -7,6 +7,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 use sluice_policy::Principal;
 
+use super::Verified;
+
 /// No honest token is longer.
 const MAX_TOKEN: usize = 16 << 10;
 /// No honest claim that becomes a name is longer.
@@ -54,6 +56,14 @@ pub enum TokenError {
 pub(super) struct Accepted {
     pub(super) principal: Principal,
     pub(super) expires_at: SystemTime,
+    factor_s: Option<i64>,
+}
+
+impl Accepted {
+    /// The person whom it proves.
+    pub(super) fn verified(self) -> Verified<Principal> {
+        Verified { value: self.principal, factor_s: self.factor_s }
+    }
 }
 
 /// What the token says of its own signature; nothing of it is believed beyond the choice of a key.
@@ -193,7 +203,25 @@ fn principal(
             service,
         },
         expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(exp),
+        factor_s: second_factor(claims, settings),
     })
+}
+
+/// When a second factor was seen: `auth_time`, where `amr` (RFC 8176) or a configured `acr` says that there was one. A
+/// token that does not say when is none that says it was lately.
+fn second_factor(claims: &Map<String, Value>, settings: &sluice_config::Identity) -> Option<i64> {
+    const KNOWN: [&str; 3] = ["pwd", "pin", "kba"];
+    const HAD: [&str; 11] = ["otp", "hwk", "swk", "sms", "tel", "sc", "pop", "fpt", "face", "iris", "retina"];
+    let listed = claims.get("amr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let methods: Vec<&str> = listed.iter().filter_map(Value::as_str).collect();
+    let any = |of: &[&str]| methods.iter().any(|method| of.contains(method));
+    let acr = claims.get("acr").and_then(Value::as_str);
+    let seen = methods.contains(&"mfa")
+        || any(&KNOWN) && any(&HAD)
+        || acr.is_some_and(|acr| settings.mfa_acr.iter().any(|known| known == acr));
+    let at = claims.get("auth_time").and_then(seconds).filter(|_| seen)?;
+    let future = at > now_s().saturating_add(settings.leeway.as_secs());
+    i64::try_from(at).ok().filter(|_| !future)
 }
 
 fn now_s() -> u64 {
@@ -279,6 +307,7 @@ mod tests {
             keys_max_age: Duration::from_secs(60),
             login_lifetime: Duration::from_secs(60),
             openpubkey: false,
+            mfa_acr: vec!["urn:company:two".into()],
         }
     }
 
@@ -319,6 +348,33 @@ mod tests {
         let principal = verdict(&sign(&key, &machine), std::slice::from_ref(&key.jwk)).unwrap();
         assert!(principal.service);
         assert_eq!(principal.groups, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_second_factor_is_one_that_the_token_dates() {
+        let key = key("k1");
+        let at = |changes: Value| {
+            let token = sign(&key, &with(changes));
+            let settings = settings();
+            let header = header(&token, &settings).unwrap();
+            accept(&token, &header, std::slice::from_ref(&key.jwk), &settings, None).unwrap().factor_s
+        };
+        let now = now_s();
+        let then = Some(i64::try_from(now).unwrap());
+        assert_eq!(at(json!({"amr": ["mfa"], "auth_time": now})), then);
+        assert_eq!(at(json!({"amr": ["pwd", "otp"], "auth_time": now})), then);
+        assert_eq!(at(json!({"acr": "urn:company:two", "auth_time": now})), then);
+        for changes in [
+            json!({"auth_time": now}),
+            json!({"amr": ["pwd"], "auth_time": now}),
+            json!({"amr": ["otp"], "auth_time": now}),
+            json!({"amr": "mfa", "auth_time": now}),
+            json!({"amr": ["mfa"]}),
+            json!({"amr": ["mfa"], "auth_time": now + 600}),
+            json!({"acr": "urn:company:one", "auth_time": now}),
+        ] {
+            assert_eq!(at(changes.clone()), None, "{changes}");
+        }
     }
 
     #[test]
