@@ -574,3 +574,188 @@ fn h20_where_the_guard_cannot_stand_it_is_closed_or_open_as_the_host_has_chosen(
         Ok(())
     });
 }
+
+/// The report of `sluice prove` verifies by the public key alone, far from the host; changed, it does not. What was open
+/// while nobody looked is in it.
+#[test]
+fn what_is_proven_is_signed_and_what_was_open_is_in_it() {
+    in_room("what_is_proven_is_signed_and_what_was_open_is_in_it", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        // a loader lived, was killed, and its programs were taken away before the next one
+        boot.forget()?;
+        assert_eq!(boot.knock()?, "server");
+        boot.go(|| boot.sluice.answers(&world.room))?;
+        until("the gap on record", Duration::from_secs(10), || {
+            let events = boot.sluice.events()?;
+            Ok(events.iter().any(|e| e["what"] == "gap" && e["open_ms"].as_u64().is_some_and(|ms| ms > 0)))
+        })?;
+
+        let proof = boot.sluice.tool(&world.room, &["prove"])?;
+        assert!(proof.ok(), "{}", proof.all());
+        // somewhere else, with the public key and nothing more
+        let elsewhere = Path::new(HOME).join("auditor");
+        fs::create_dir_all(&elsewhere)?;
+        fs::copy(Path::new(HOME).join("lib/keys/recording.pub"), elsewhere.join("bastion.pub"))?;
+        let verify = |text: &str, rest: &[&str]| {
+            fs::write(elsewhere.join("bastion.note"), text)?;
+            let mut command = Command::new(Path::new(HOME).join("bin/sluice"));
+            command.current_dir(&elsewhere).env_clear().env("SLUICE_CONFIG", "/nowhere");
+            hear(command.args(["verify", "bastion.note", "--key", "bastion.pub"]).args(rest))
+        };
+        let said = verify(&proof.out, &[])?;
+        assert!(said.ok() && said.err.contains("enforced: connect"), "{}", said.all());
+        let report: serde_json::Value = serde_json::from_str(&verify(&proof.out, &["--json"])?.out)?;
+        assert_eq!(report["mode"]["mode"], "enforce");
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        assert_eq!(report["host"]["boot_id"], boot_id.trim());
+        assert!(
+            report["programs"].as_array().is_some_and(|programs| {
+                programs.len() >= 12
+                    && programs.iter().all(|p| p["tag"].as_str().is_some_and(|tag| tag.len() == 16))
+            }),
+            "{report}"
+        );
+        assert!(report["destinations"].to_string().contains("10.77.0.2"), "{report}");
+        assert!(report["since"]["open_ms_at_most"].as_u64().is_some_and(|ms| ms > 0), "{report}");
+        let digest = sh("sha256sum", [&*boot.sluice.config.to_string_lossy()])?;
+        assert!(digest.starts_with(report["digests"]["configuration"].as_str().unwrap_or("-")), "{report}");
+        for (from, to) in
+            [("\"enforced\"", "\"observed\""), ("\"gap\"", "\"pin\""), ("10.77.0.2", "10.77.0.3")]
+        {
+            let said = verify(&proof.out.replacen(from, to, 1), &[])?;
+            assert!(!said.ok() && said.err.contains("changed"), "{from}: {}", said.all());
+        }
+        // people who may not see events get none
+        let person = hear(world.command_as(&world.guarded(), &world.people.dave, "sluice").arg("prove"))?;
+        assert!(!person.ok() && person.out.is_empty(), "{}", person.all());
+        Ok(())
+    });
+}
+
+/// Knocks as fast as it can, in four processes, until a file appears; counts who answered.
+const STORM: &str = r#"
+import collections, json, multiprocessing, os, socket, struct, sys
+until = sys.argv[1]
+body = struct.pack("!I", 196608) + b"user\0app\0database\0shop\0\0"
+hello = struct.pack("!I", len(body) + 4) + body
+def knock(queue):
+    counts = collections.Counter()
+    while not os.path.exists(until):
+        try:
+            with socket.create_connection(("10.77.0.2", 5432), timeout=1) as s:
+                s.sendall(hello)
+                answer = s.recv(4096)
+                counts["server" if b"pg_hba.conf" in answer else "proxy" if answer else "closed"] += 1
+        except OSError as error:
+            counts[type(error).__name__] += 1
+    queue.put(counts)
+queue = multiprocessing.Queue()
+knockers = [multiprocessing.Process(target=knock, args=(queue,)) for _ in range(4)]
+for knocker in knockers:
+    knocker.start()
+print("started", flush=True)
+print(json.dumps(sum((queue.get() for _ in knockers), collections.Counter())))
+"#;
+
+/// Everything that ends, stops or replaces loader and proxy, again and again, under ten thousand tries.
+#[test]
+fn h20_ten_thousand_tries_and_not_one_direct() {
+    in_room("h20_ten_thousand_tries_and_not_one_direct", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        let mark = world.postgres.mark()?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let storm = |seconds: u64, acts: &mut dyn FnMut() -> Result<()>| -> Result<serde_json::Value> {
+            let stop = Path::new(HOME).join("storm-ends");
+            let _ = fs::remove_file(&stop);
+            let mut python = world.command_as_root("/usr/bin/python3");
+            python.args(["-c", STORM]).arg(&stop).stdout(Stdio::piped());
+            let mut child = python.spawn()?;
+            let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+            lines.next().transpose()?;
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_secs(seconds) {
+                acts()?;
+            }
+            fs::write(&stop, "")?;
+            let counts = lines.next().transpose()?.unwrap_or_default();
+            child.wait()?;
+            Ok(serde_json::from_str(&counts)?)
+        };
+        let agent = boot.sluice.cgroup().to_owned();
+        let signal = |pids: Vec<u32>, signal| -> Result<()> {
+            for pid in pids {
+                // it may have ended by itself just now
+                let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+            }
+            Ok(())
+        };
+        let settle =
+            || until("the proxy again", Duration::from_secs(20), || boot.sluice.answers(&world.room));
+        let short = || std::thread::sleep(Duration::from_millis(150));
+        let good = fs::read_to_string(&boot.sluice.config)?;
+        let mut round = 0;
+        let counts = storm(20, &mut || {
+            round += 1;
+            match round % 8 {
+                1 => signal(boot.sluice.proxies(), Signal::SIGKILL)?,
+                2 => {
+                    signal(boot.sluice.proxies(), Signal::SIGSTOP)?;
+                    std::thread::sleep(Duration::from_millis(300));
+                    signal(boot.sluice.proxies(), Signal::SIGCONT)?;
+                }
+                3 => signal(boot.sluice.loader().into_iter().collect(), Signal::SIGKILL)?,
+                4 => fs::write(agent.join("cgroup.kill"), "1")?,
+                5 => {
+                    fs::write(agent.join("cgroup.freeze"), "1")?;
+                    std::thread::sleep(Duration::from_millis(300));
+                    fs::write(agent.join("cgroup.freeze"), "0")?;
+                }
+                // a start with a configuration that is none, and the way back
+                6 => {
+                    fs::write(&boot.sluice.config, "nonsense")?;
+                    signal(boot.sluice.loader().into_iter().collect(), Signal::SIGKILL)?;
+                    short();
+                    settle()?;
+                    fs::write(&boot.sluice.config, &good)?;
+                }
+                // as a package does it: stopped in order, and started again
+                7 => signal(boot.sluice.loader().into_iter().collect(), Signal::SIGTERM)?,
+                // in a loop
+                _ => {
+                    for _ in 0..3 {
+                        signal(boot.sluice.proxies(), Signal::SIGKILL)?;
+                        short();
+                    }
+                }
+            }
+            short();
+            settle()
+        })?;
+        let of = |name: &str| counts[name].as_u64().unwrap_or(0);
+        let all: u64 =
+            counts.as_object().map_or(0, |all| all.values().filter_map(serde_json::Value::as_u64).sum());
+        println!("{counts} in {round} rounds");
+        assert!(all >= 10_000, "only {all} tries: {counts}");
+        assert!(round >= 8 && of("proxy") > 100, "{round} rounds: {counts}");
+        assert_eq!(of("server"), 0, "{counts}");
+        // the server's own word; what the proxy asked for itself carries its own name
+        let since = world.postgres.since(mark)?;
+        assert!(!since.contains("no pg_hba.conf entry"), "{since}");
+        // and the stick can tell: without a guard the server answers
+        boot.forget()?;
+        assert!(
+            storm(1, &mut || {
+                std::thread::sleep(Duration::from_millis(200));
+                Ok(())
+            })?["server"]
+                .as_u64()
+                > Some(10)
+        );
+        Ok(())
+    });
+}

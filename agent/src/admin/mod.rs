@@ -10,6 +10,7 @@ mod explain;
 mod live;
 mod login;
 mod mode;
+mod prove;
 
 use std::collections::HashMap;
 use std::io;
@@ -155,6 +156,7 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Events(events) => answers::events(house, &caller, &events, &mut wire).await?,
             request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
             request::Request::Kill(kill) => live::kill(house, &caller, &kill),
+            request::Request::Prove(asked) => prove::prove(house, &caller, &asked).await?,
             request::Request::SetMode(asked) => mode::set(house, &caller, &asked, &mut wire).await?,
             other => answers::answer(house, &caller, other).await,
         };

@@ -10,6 +10,7 @@ mod live;
 mod login;
 mod mode;
 mod offline;
+mod prove;
 mod replay;
 mod sessions;
 mod status;
@@ -108,8 +109,10 @@ enum Command {
     Watch(live::Watch),
     /// End a session: one of yours, or (where policy lets you) anybody's.
     Kill(live::Kill),
-    /// Prove that recordings are whole and unchanged; needs no sluiced.
+    /// Prove that recordings, or a report of `sluice prove`, are whole and unchanged; needs no sluiced.
     Verify(verify::Verify),
+    /// What is enforced on this host, signed, for whoever audits it.
+    Prove(prove::Prove),
     /// What waits for somebody's decision.
     Approvals,
     /// Let somebody else's statement run: once, or for some time.
@@ -222,6 +225,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(command) => live::watch(client()?, command, global.json),
         Command::Kill(command) => live::kill(client()?, command, global.json),
         Command::Verify(command) => verify::verify(&command, &global.config, global.json),
+        Command::Prove(command) => prove::prove(client()?, &command),
         Command::Approvals => approvals::list(client()?, global.json),
         Command::Approve(command) => approvals::approve(client()?, command, global.json),
         Command::Deny(command) => approvals::deny(client()?, command, global.json),

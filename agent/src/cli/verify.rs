@@ -1,5 +1,6 @@
 //! `sluice verify`: a road of its own that trusts public keys alone; sluiced is not asked.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,6 +9,7 @@ use sluice_evidence::ledger::Standing;
 use sluice_evidence::{Accept, PublicKey, Report};
 use uuid::Uuid;
 
+use super::prove;
 use super::terminal::{BAD, GOOD, Table, print, safe, say, time};
 use super::{Failure, print_json};
 use crate::recorder::{read_public_key, verify_directory, verify_file};
@@ -19,7 +21,7 @@ use crate::recorder::{read_public_key, verify_directory, verify_file};
     after_help = "Examples:\n  sluice verify\n  sluice verify 0199c1a2-…\n  sluice verify copy.slr --key bastion.pub"
 )]
 pub(super) struct Verify {
-    /// A recording's file, or the id of a session; default: all of this host.
+    /// A recording's file, a report of `sluice prove`, or the id of a session; default: all of this host.
     what: Option<String>,
     /// Public key to trust; default: this host's own.
     #[arg(long = "key", value_name = "FILE")]
@@ -64,6 +66,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn file(path: &Path, keys: &[PublicKey], json: bool) -> Result<(), Failure> {
+    let mut first = [0; 1];
+    let begun = std::fs::File::open(path).and_then(|mut file| file.read(&mut first));
+    if begun.is_ok() && prove::is_note(&first) {
+        return prove::verify(&path.display().to_string(), &std::fs::read(path)?, keys, json);
+    }
     // a recording that is brought from elsewhere keeps its name, which says whose it is
     let named = path.file_stem().and_then(|stem| Uuid::parse_str(&stem.to_string_lossy()).ok());
     let outcome =

@@ -91,6 +91,11 @@ impl Recorder {
         SessionRecording::open(&self.shared, opened)
     }
 
+    /// A text, signed by the key that signs recordings.
+    pub fn sign_note(&self, text: &str) -> String {
+        sluice_evidence::note::sign(&self.shared.key, text)
+    }
+
     /// Limits for sessions that are opened from now on.
     pub fn set(&self, settings: &Recording) {
         self.shared.settings.store(Arc::new(settings.clone()));

@@ -49,6 +49,7 @@ mod compression;
 mod format;
 mod key;
 pub mod ledger;
+pub mod note;
 mod reader;
 mod verify;
 mod writer;
