@@ -759,3 +759,143 @@ fn h20_ten_thousand_tries_and_not_one_direct() {
         Ok(())
     });
 }
+
+/// Two agents, a missing file system, a missing hierarchy, a stranger at the hook: refused in words or stated, never claimed.
+#[test]
+fn what_stands_against_a_guard_is_said_and_nothing_is_claimed() {
+    in_room("what_stands_against_a_guard_is_said_and_nothing_is_claimed", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let loader = |config: &Path, state: &str| {
+            let mut command = world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
+            hear(command.arg("--config").arg(config).args(["--state", state]))
+        };
+        // a second one, of the same configuration, and of one of its own
+        let said = loader(&boot.sluice.config, &format!("{HOME}/lib"))?;
+        assert!(!said.ok() && said.all().contains("another sluice-loader runs"), "{}", said.all());
+        let good = fs::read_to_string(&boot.sluice.config)?;
+        let other = Path::new(HOME).join("sluice/other.toml");
+        let second = good
+            .replace(&format!("{HOME}/lib"), &format!("{HOME}/lib2"))
+            .replace("15432", "15433")
+            .replace(&format!("{BPF}/sluice"), &format!("{BPF}/other"));
+        fs::write(&other, &second)?;
+        let said = loader(&other, &format!("{HOME}/lib2"))?;
+        assert!(!said.ok() && said.all().contains("another Sluice guards"), "{}", said.all());
+        assert!(boot.knock()? == "proxy" && !Path::new(BPF).join("other").exists());
+
+        // pins that are on no bpffs: nothing is claimed, and it is closed by what there is
+        boot.forget()?;
+        fs::write(&other, second.replace(&format!("{BPF}/other"), &format!("{HOME}/plain")))?;
+        let said = loader(&other, &format!("{HOME}/lib2"))?;
+        assert!(!said.ok() && said.all().contains("is on no bpffs"), "{}", said.all());
+        assert!(boot.knock()?.contains("[Errno 13]"), "{}", boot.knock()?);
+        let said = {
+            let mut command = world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
+            hear(command.arg("--config").arg(&other).args(["disarm", "--reason", "the test is over"]))?
+        };
+        assert!(said.ok() && boot.knock()? == "server", "{}", said.all());
+
+        // what a doctor says of hosts that lack something
+        let doctor = |script: &str| {
+            let line = format!(
+                "{script}\nexec {HOME}/bin/sluice --config {} doctor --loader {HOME}/bin/sluice-loader",
+                boot.sluice.config.display()
+            );
+            hear(world.command_as_root("/usr/bin/unshare").args(["-m", "sh", "-c", &line]))
+        };
+        let without = [
+            (
+                "umount -l $(findmnt -nro TARGET -t cgroup2)",
+                "cgroup v2: the whole hierarchy is mounted nowhere",
+            ),
+            ("umount -l -a -t bpf", "bpffs: mounted nowhere"),
+            (
+                "mount --bind /dev/null /sys/kernel/btf/vmlinux",
+                "BTF: /sys/kernel/btf/vmlinux can't be read or is none",
+            ),
+        ];
+        for (script, words) in without {
+            let said = doctor(script)?;
+            assert!(!said.ok() && said.out.contains(words), "{script}: {}", said.all());
+        }
+        Ok(())
+    });
+}
+
+/// Whatever somebody writes into names, arguments and statements: a log has it in one line, and no terminal obeys it.
+#[test]
+fn h25_control_characters_end_up_escaped_everywhere() {
+    in_room("h25_control_characters_end_up_escaped_everywhere", |room| {
+        let mut scene = Scene::open(room)?;
+        let odd = "\u{1b}]0;owned\u{7}\n{\"class\":\"forged\"}\r\u{9b}2J\u{202e}";
+        // a program with such arguments and such a name, on a road that is none
+        let knock = KNOCK.replace(
+            "import socket, struct",
+            "import ctypes, socket, struct, sys\nctypes.CDLL(None).prctl(15, b'x\\x1b[2J\\ny', 0, 0, 0)",
+        );
+        hear(scene.world.command_as_root("/usr/bin/python3").args(["-c", &knock, odd]))?;
+        // statements, and a session's own name for itself
+        let script = scene
+            .script("odd.sql", &format!("select 1; -- {odd}\nselect '{odd}';\ndrop table \"{odd}\";\n"))?;
+        scene.says(&format!("PGAPPNAME=$'x\\e[2J' psql -h db.internal shop -f {script}"))?;
+        let control = |text: &str| {
+            text.chars().find(|c| (c.is_control() && *c != '\n') || ('\u{202a}'..='\u{202e}').contains(c))
+        };
+        let log = fs::read_to_string(scene.sluice()?.log.join("events.jsonl"))?;
+        assert_eq!(control(&log), None, "the file");
+        assert!(log.contains("owned") && log.contains("no-ddl"), "it is there, escaped");
+        for event in scene.sluice()?.events()? {
+            assert_ne!(event["class"], "forged", "a line of somebody else's");
+        }
+        let sessions = scene.says("sluice sessions --json --limit 1")?;
+        let id = sessions
+            .split("\"id\": \"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .context("a session")?;
+        let id = id.to_owned();
+        for arguments in [
+            &["events"][..],
+            &["events", "--summary"],
+            &["sessions"],
+            &["replay", &id, "--text"],
+            &["status"],
+        ] {
+            let line = format!("sluice {} > out.txt 2>&1; echo done", arguments.join(" "));
+            scene.says(&line)?;
+            let said = fs::read(scene.world.people.alice.home.join("out.txt"))?;
+            let said = String::from_utf8_lossy(&said);
+            assert_eq!(control(&said), None, "{arguments:?}: {said:?}");
+            assert!(!said.is_empty(), "{arguments:?}");
+        }
+        Ok(())
+    });
+}
+
+/// The provider answers nobody: whoever is logged in goes on, others are told within seconds, and status says so.
+#[test]
+fn h24_a_provider_that_never_answers_holds_nobody_up() {
+    in_room("h24_a_provider_that_never_answers_holds_nobody_up", |room| {
+        let mut scene = Scene::open(room)?;
+        assert!(scene.psql()?.contains("20000"));
+        let stopped = scene.world.provider.pid();
+        kill(Pid::from_raw(stopped.cast_signed()), Signal::SIGSTOP)?;
+        let began = std::time::Instant::now();
+        assert!(scene.psql()?.contains("20000"), "a login that holds is not asked about");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let mut bob = sluice_tests::terminal::Terminal::open(&scene.world, &scene.world.people.bob)?;
+        let began = std::time::Instant::now();
+        let refused = bob.run(&scene.stage, "sluice login")?;
+        assert!(refused.status != 0 && refused.text.contains("provider"), "{}", refused.text);
+        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+        let status = scene.sluice()?.tool(&scene.world.room, &["status"])?;
+        assert!(!status.ok() && status.out.contains("provider"), "{}", status.all());
+        kill(Pid::from_raw(stopped.cast_signed()), Signal::SIGCONT)?;
+        drop(bob);
+        scene.logged_in(&scene.world.people.bob)?;
+        Ok(())
+    });
+}
