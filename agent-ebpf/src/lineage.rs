@@ -97,7 +97,7 @@ fn own() -> u32 {
 
 /// The mark of the calling process, unless it is an earlier process's.
 #[inline(always)]
-fn member(tgid: u32) -> Option<Member> {
+pub(crate) fn member(tgid: u32) -> Option<Member> {
     // SAFETY: an entry is written once, before its process runs, or by the loader.
     let member = unsafe { *MEMBERS_OF.get_ptr(tgid)? };
     // the loader knows the start in ticks alone

@@ -17,6 +17,7 @@ mod egress;
 mod event;
 mod lineage;
 mod lookup;
+mod lsm;
 mod maps;
 mod mode;
 mod origin;

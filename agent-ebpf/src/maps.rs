@@ -6,6 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use sluice_abi::lineage::{Executed, MEMBERS, Member, SESSIONS, Session, Tally};
+use sluice_abi::lsm::{Inode, Settings};
 use sluice_abi::{Addr, Event, Listener, Origin, Protection, Proxy};
 
 /// The data of a [`sluice_abi::Destination`], behind the prefix length.
@@ -140,6 +141,43 @@ pub static EXECUTED: RingBuf<Executed, { 1 << 24 }> = RingBuf::new();
 /// See [`sluice_abi::mode`].
 #[btf_map]
 pub static MODE: Array<u32, 1> = Array::new();
+
+/// What the LSM programs refuse.
+#[btf_map]
+pub static LSM_SETTINGS: Array<Settings, 1> = Array::new();
+
+/// Directories of the pins and those above them: see [`sluice_abi::lsm::part`].
+#[btf_map]
+pub static LSM_INODES: HashMap<Inode, u32, 256> = HashMap::new();
+
+/// The loader's own programs and maps: see [`sluice_abi::lsm::object`].
+#[btf_map]
+pub static LSM_OBJECTS: HashMap<u64, u32, 1024> = HashMap::new();
+
+/// The directory that the loader runs from, as the kernel sees it.
+#[btf_map]
+pub static LSM_HOME: Array<Inode, 1> = Array::new();
+
+/// Processes that the service manager has made, by thread group id; the value is their start. One that is put out of it
+/// is no loader.
+#[btf_map]
+pub static LSM_CHILDREN: LruHashMap<u32, u64, 512> = LruHashMap::new();
+
+/// Those of them that are a loader.
+#[btf_map]
+pub static LSM_LOADERS: LruHashMap<u32, u64, 64> = LruHashMap::new();
+
+/// Unix sockets of guarded services, by their file: nobody but the proxy connects there.
+#[btf_map]
+pub static UNIX_SERVICES: HashMap<Inode, u32, 1024> = HashMap::new();
+
+/// The loader that answers whoever executes something in a judged session. Emptied when it ends.
+#[btf_map]
+pub static HOLDER: Array<Proxy, 1> = Array::new();
+
+/// Judged sessions, and which loader answers for them.
+#[btf_map]
+pub static JUDGED: HashMap<Session, Proxy, SESSIONS> = HashMap::new();
 
 /// The pointer that a helper takes for a map.
 #[inline(always)]

@@ -65,6 +65,68 @@ offsets! {
     OFF_INODE,
     /// `inode.i_nlink`
     OFF_LINKS,
+    /// `inode.i_ino`
+    OFF_INO,
+    /// `inode.i_sb`
+    OFF_SB,
+    /// `inode.i_uid`
+    OFF_OWNER,
+    /// `inode.i_mode`
+    OFF_MODE,
+    /// `super_block.s_dev`
+    OFF_DEV,
+    /// `dentry.d_inode`
+    OFF_DENTRY_INODE,
+    /// `dentry.d_parent`
+    OFF_DENTRY_PARENT,
+    /// `vfsmount.mnt_root`
+    OFF_MOUNT_ROOT,
+    /// `vfsmount.mnt_flags`
+    OFF_MOUNT_FLAGS,
+    /// `mount.mnt_t_flags`, from the `vfsmount` in it (Linux 6.17 and later)
+    OFF_MOUNT_SHARED,
+    /// `task_struct.ptrace`
+    OFF_TRACED,
+    /// `task_struct.nsproxy`
+    OFF_NSPROXY,
+    /// `nsproxy.mnt_ns`
+    OFF_MOUNT_NS,
+    /// `nsproxy.net_ns`
+    OFF_NET_NS,
+    /// `mnt_namespace.ns`
+    OFF_MOUNT_NS_COMMON,
+    /// `net.ns`
+    OFF_NET_NS_COMMON,
+    /// `ns_common.inum`
+    OFF_INUM,
+    /// `task_struct.files`
+    OFF_FILES,
+    /// `files_struct.fdt`
+    OFF_FD_TABLE,
+    /// `fdtable.fd`
+    OFF_FD_ARRAY,
+    /// `file.private_data`
+    OFF_PRIVATE,
+    /// `bpf_map.id`
+    OFF_MAP_ID,
+    /// `bpf_link.prog`
+    OFF_LINK_PROGRAM,
+    /// `bpf_prog.aux`
+    OFF_PROGRAM_AUX,
+    /// `bpf_prog_aux.id`
+    OFF_PROGRAM_ID,
+    /// `unix_sock.path.dentry`
+    OFF_UNIX_DENTRY,
+    /// `socket.sk`
+    OFF_SOCKET_SK,
+    /// `sock.sk_protocol`
+    OFF_PROTOCOL,
+    /// `sk_buff.data`
+    OFF_SKB_DATA,
+    /// `sk_buff.len`
+    OFF_SKB_LEN,
+    /// `mm_struct.exe_file`
+    OFF_EXE_FILE,
 }
 
 /// The setting as the loader wrote it, not as the compiler saw it.
@@ -81,13 +143,19 @@ pub(crate) fn field<T: Default>(object: u64, offset: &'static u32) -> Option<T> 
     if offset == MISSING || object == 0 {
         return None;
     }
+    peek(object + u64::from(offset))
+}
+
+/// What stands at an address of the kernel's; `None` where the read fails. `T` has no invalid values.
+#[inline(always)]
+pub(crate) fn peek<T: Default>(address: u64) -> Option<T> {
     let mut value = T::default();
     // SAFETY: the helper checks the address; the size is that of `value`.
     let failed = unsafe {
         bpf_probe_read_kernel(
             core::ptr::from_mut(&mut value).cast(),
             core::mem::size_of::<T>() as u32,
-            (object + u64::from(offset)) as *const _,
+            address as *const _,
         )
     };
     (failed == 0).then_some(value)
@@ -167,4 +235,23 @@ pub(crate) fn describe(origin: &mut Origin) {
     origin.cgroup = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: pointer and size are those of `comm`.
     unsafe { bpf_get_current_comm(origin.comm.as_mut_ptr().cast(), origin.comm.len() as u32) };
+}
+
+/// A field of an object that stands in another one.
+#[inline(always)]
+pub(crate) fn nested<T: Default>(object: u64, outer: &'static u32, inner: &'static u32) -> Option<T> {
+    let outer = setting(outer);
+    if outer == MISSING || object == 0 {
+        return None;
+    }
+    field(object + u64::from(outer), inner)
+}
+
+/// Whether this task's process is the registered one.
+#[inline(always)]
+pub(crate) fn is_of(task: u64, registered: &Proxy) -> bool {
+    let Some(tgid) = field::<u32>(task, &OFF_TGID) else { return false };
+    registered.tgid != 0
+        && registered.tgid == tgid
+        && (registered.start_ticks == 0 || registered.start_ticks == start_of(task) / TICK_NS)
 }

@@ -5,6 +5,7 @@
 //! it; [`terminal`] is a person at a keyboard; [`scene`] is where most tests begin; [`tour`] is what the README shows and
 //! the first end-to-end test at once; [`bench`] measures.
 
+pub mod bare;
 pub mod bench;
 pub mod command;
 pub mod conformance;

@@ -1,8 +1,9 @@
 //! Drivers that people use, unchanged: what each does on the wire that psql does not, through Sluice.
 
 use std::path::Path;
+use std::time::Duration;
 
-use sluice_tests::command::sh;
+use sluice_tests::command::{sh, until};
 use sluice_tests::enclosure::in_room;
 use sluice_tests::scene::Scene;
 use sluice_tests::world::HOME;
@@ -61,6 +62,34 @@ fn jdbc_works_unchanged() {
         let (script, ca) = (scene.script("Drivers.java", JAVA)?, ca(&mut scene)?);
         let said = scene.says(&format!("timeout 100 java -cp {JDBC} {script} db.internal {ca}"))?;
         assert!(said.contains("done") && !said.contains("BROKEN"), "{said}");
+        Ok(())
+    });
+}
+
+const HELD: &str = r#"
+import asyncio, asyncpg
+async def main():
+    c = await asyncpg.connect(host="db.internal", database="shop", user="whoever")
+    await c.execute("delete from orders where id = $1 and note is distinct from $2 and $3::text is null", 7, "NULL", None)
+asyncio.run(main())
+"#;
+
+#[test]
+fn whoever_approves_sees_parameters_for_what_they_are() {
+    in_room("whoever_approves_sees_parameters_for_what_they_are", |room| {
+        let mut scene = Scene::open(room)?;
+        let script = scene.script("held.py", HELD)?;
+        scene.says(&format!("(timeout 60 python3 {script} >/dev/null 2>&1 &)"))?;
+        let mut shown = String::new();
+        until("the dry run", Duration::from_secs(20), || {
+            shown = scene.says("sluice approvals")?;
+            Ok(shown.contains("│"))
+        })?;
+        // as asyncpg sends them: an integer and a text in binary, and NULL
+        for part in ["$1 = \\x00000007", "$2 = \\x4e554c4c", "$3 = NULL", "touches 1 row now", "Delete on orders"]
+        {
+            assert!(shown.contains(part), "{part}\n{shown}");
+        }
         Ok(())
     });
 }

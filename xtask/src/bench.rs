@@ -1,5 +1,6 @@
 //! `cargo xtask bench postgres`: direct, through pgbouncer and through Sluice, in alternation.
 //! `cargo xtask bench ssh`: direct, by OpenSSH's own jump and through Sluice, likewise.
+//! `cargo xtask bench verdict`: what a verdict, a decision and a mask cost, without a network.
 //! `cargo xtask bench detect`: the detectors beside Presidio's recognisers, over the same labelled columns.
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,12 @@ enum What {
     Postgres(Roads),
     /// Bulk by exec, sftp and scp, logins, many commands, memory: direct, by OpenSSH's -J and through Sluice
     Ssh(Roads),
+    /// What a verdict, a decision and a mask cost, without a network
+    Verdict {
+        /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Precision, recall and speed of the detectors on columns from Faker, beside Microsoft Presidio
     Detect {
         /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
@@ -55,6 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (act, Roads { json, quick, only }) = match &options.what {
         What::Postgres(roads) => ("bench", roads),
         What::Ssh(roads) => ("bench-ssh", roads),
+        What::Verdict { json } => return verdict(&workspace, json.as_deref()),
         What::Detect { json, values } => return detect(&workspace, json.as_deref(), *values),
     };
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Bench], &workspace)?;
@@ -71,6 +79,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command.args(["--only", only]);
     }
     openly("the benchmarks", &mut command)
+}
+
+/// No world is needed for this one, nor root.
+fn verdict(workspace: &Workspace, json: Option<&Path>) -> Result<()> {
+    install(&[Purpose::Build], workspace)?;
+    let mut command = Command::new(cargo());
+    command.args(["bench", "--quiet", "--package", "sluice-agent", "--bench", "verdict"]);
+    if let Some(json) = json {
+        let absolute = std::path::absolute(json).map_err(|why| format!("{}: {why}", json.display()))?;
+        command.env("SLUICE_BENCH_JSON", absolute);
+    }
+    openly("the benchmark of verdicts", command.current_dir(&workspace.workspace_root))
 }
 
 /// No world is needed for this one: a program of ours, and Python.

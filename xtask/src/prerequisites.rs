@@ -26,8 +26,8 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// What CI needs.
-    pub(crate) const CI: [Purpose; 5] =
-        [Purpose::Check, Purpose::Build, Purpose::Kernel, Purpose::Test, Purpose::World];
+    pub(crate) const CI: [Purpose; 6] =
+        [Purpose::Check, Purpose::Build, Purpose::Kernel, Purpose::Test, Purpose::World, Purpose::Machine];
 }
 
 /// How something comes onto the machine.

@@ -7,9 +7,9 @@ use std::process::Command;
 use clap::Args;
 
 use crate::prerequisites::{self, Purpose, install};
-use crate::shell::{Result, openly, say};
+use crate::shell::{Result, as_root, openly, say};
 use crate::workspace::{Workspace, cargo};
-use crate::{build, check, fuzz};
+use crate::{build, check, fuzz, vm};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -25,6 +25,9 @@ pub(crate) struct FuzzOptions {
     seconds: u32,
     /// Only this target
     target: Option<String>,
+    /// Do not run them: put what was found since into the repository (tests/fuzz/corpus)
+    #[arg(long, conflicts_with = "seconds")]
+    keep: bool,
 }
 
 #[derive(Default)]
@@ -55,10 +58,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (name, outcome) in check::steps()? {
         tally.step(name, outcome);
     }
-    build::binaries(&workspace, false)?;
+    let binaries = build::binaries(&workspace, false)?;
+    tally.step("cost of the kernel programs", costs(&workspace, &binaries));
     prerequisites::provider(&workspace)?;
     prerequisites::drivers(&workspace)?;
     tests(&workspace, &mut tally)?;
+    // what no machine of CI lets anybody try on itself: the whole host, and BPF-LSM programs
+    tally.step("a whole host in a virtual machine", vm::one(&workspace, &binaries));
     if options.fuzz > 0 {
         fuzzed(&workspace, options.fuzz, None, &mut tally);
     }
@@ -66,10 +72,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if tally.failed == 0 { Ok(()) } else { Err(format!("failed: {}", tally.what.join(", "))) }
 }
 
+/// What the verifier of this kernel makes of each program; above its bound is a failure.
+fn costs(workspace: &Workspace, binaries: &Path) -> Result<()> {
+    let mut command = as_root(&binaries.join("sluice-loader").display().to_string());
+    command.arg("costs").arg("--bounds").arg(workspace.workspace_root.join(vm::BOUNDS));
+    openly("cost of the kernel programs for the verifier", &mut command)
+}
+
 /// `cargo xtask fuzz`.
 pub(crate) fn fuzz(options: &FuzzOptions) -> Result<()> {
     let workspace = Workspace::here()?;
     install(&[Purpose::Build], &workspace)?;
+    if options.keep {
+        return fuzz::keep(&workspace.workspace_root, options.target.as_deref());
+    }
     let mut tally = Tally::default();
     fuzzed(&workspace, options.seconds, options.target.as_deref(), &mut tally);
     if tally.failed == 0 { Ok(()) } else { Err(format!("failed: {}", tally.what.join(", "))) }

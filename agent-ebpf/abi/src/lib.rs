@@ -12,6 +12,7 @@ extern crate std;
 pub mod user;
 
 pub mod lineage;
+pub mod lsm;
 
 /// Raised by every change of a layout or of a meaning in this file.
 pub const ABI_VERSION: u32 = 2;
@@ -111,6 +112,26 @@ pub enum Road {
     Port = 20,
     /// A connection that is older than what it is protected by.
     Established = 21,
+    /// A packet, XDP or raw IP socket; the port is its family.
+    PacketSocket = 80,
+    /// A signal for the loader or the proxy; the port is its number.
+    Signal = 81,
+    /// Their memory or descriptors, by ptrace and its kin.
+    Trace = 82,
+    /// The pinned programs and maps: removed, moved, added to.
+    Pins = 83,
+    /// A mount over the pins, or their unmounting.
+    Mount = 84,
+    /// The programs and maps by bpf(2); the port is the command.
+    Bpf = 85,
+    /// A unix socket of a guarded service.
+    UnixSocket = 86,
+    /// A program in a judged session that nobody could be asked about.
+    Exec = 87,
+    /// A kernel module, another kernel, or the kernel's memory.
+    KernelCode = 88,
+    /// Traffic control, by netlink; the port is the message's type.
+    TrafficControl = 89,
 }
 
 /// One record of the ring buffer: a try, who it was, what became of it.

@@ -18,8 +18,9 @@ mod values;
 pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, GuardMode, Host, Identity, Layer, Limits,
-    MaskKind, Metrics, MetricsListen, Mode, OnFailure, Policy, PostgresTarget, Protocol, Recording,
-    ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers, Truth, Upstream,
+    MaskKind, Metrics, MetricsListen, Mode, OnFailure, PacketSockets, Policy, PostgresTarget, Protocol,
+    Recording, SelfProtection, ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers,
+    Truth, Upstream, Vouched,
 };
 
 use std::path::Path;
@@ -122,6 +123,7 @@ impl PostgresTarget {
 
     /// Whether an owner vouches for this function, by its names as the catalogue has them.
     pub fn vouches(&self, schema: &str, function: &str) -> bool {
-        self.vouched.contains(&names::canonical([schema, function]))
+        let name = names::canonical([schema, function]);
+        self.vouched.iter().any(|vouched| vouched.name == name)
     }
 }

@@ -10,8 +10,8 @@ use crate::reader::{At, Section, Sink, wrong_type};
 use crate::targets;
 use crate::values::Bytes;
 use crate::{
-    Agent, Algorithm, Config, Guard, GuardMode, Identity, Limits, Metrics, MetricsListen, OnFailure, Policy,
-    Recording, Target, Transfers,
+    Agent, Algorithm, Config, Guard, GuardMode, Identity, Limits, Metrics, MetricsListen, OnFailure,
+    PacketSockets, Policy, Recording, SelfProtection, Target, Transfers,
 };
 
 /// More than this many syntax errors are the follow-ups of one.
@@ -123,6 +123,8 @@ fn guard(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Guard {
         require: once(section.or("require", Vec::new(), sink), "guard.require", sink),
         mode: section.or("mode", GuardMode::Enforce, sink),
         on_failure: section.or("on_failure", OnFailure::Closed, sink),
+        self_protection: section.or("self_protection", SelfProtection::On, sink),
+        packet_sockets: section.or("packet_sockets", PacketSockets::Allow, sink),
     };
     section.finish(sink);
     guard

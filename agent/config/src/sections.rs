@@ -62,6 +62,10 @@ pub struct Guard {
     pub mode: GuardMode,
     /// What becomes of what is protected where the guard can't stand. Default closed.
     pub on_failure: OnFailure,
+    /// What root may not do to the agent, where the layer `lsm` is there. Default on.
+    pub self_protection: SelfProtection,
+    /// Whether packet, XDP and raw IP sockets are refused, where the layer `lsm` is there. Default allow.
+    pub packet_sockets: PacketSockets,
 }
 
 /// Whether the guard enforces.
@@ -80,6 +84,28 @@ pub enum OnFailure {
     Closed,
     /// Everybody does.
     Open,
+}
+
+/// `guard.self_protection`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SelfProtection {
+    /// Nothing is refused to root.
+    Off,
+    /// The agent's processes, pins, programs and maps.
+    #[default]
+    On,
+    /// The kernel as well: modules, kexec, its memory, traffic control, loading programs.
+    Strict,
+}
+
+/// `guard.packet_sockets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PacketSockets {
+    /// Whoever has the capability may have them.
+    #[default]
+    Allow,
+    /// Nobody but the loader.
+    Deny,
 }
 
 /// A layer of the kernel guard, as `sluice status` names it.
@@ -346,8 +372,17 @@ pub struct PostgresTarget {
     pub classes: BTreeMap<String, String>,
     /// `[target.masks]`: class → how it is shown. A class without an entry is shown as [`MaskKind::Redact`].
     pub masks: BTreeMap<String, MaskKind>,
-    /// `[target.functions] vouched`: volatile functions that an owner vouches for, as `schema.name`.
-    pub vouched: Vec<String>,
+    /// `[target.functions] vouched`: functions that an owner answers for.
+    pub vouched: Vec<Vouched>,
+}
+
+/// `schema.function(arguments)@sha256:…`: a function that an owner answers for as long as its definition is that one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// `schema.function`.
+    pub name: String,
+    /// SHA-256 of `pg_get_functiondef`, in hex.
+    pub sha256: Option<String>,
 }
 
 /// A target that speaks SSH.

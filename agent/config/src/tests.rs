@@ -279,6 +279,8 @@ fn other_things_that_can_not_be_meant() {
     only(&changed("ports = [5432]", ""), "`target.ports` is missing");
     only(&changed("ports = [5432]", "ports = []"), "is empty");
     only(&changed("require = [\"connect\",", "require = [\"conect\","), "did you mean `connect`?");
+    only(&changed("self_protection = \"on\"", "self_protection = \"yes\""), "known: `off`, `on`, `strict`");
+    only(&changed("packet_sockets = \"allow\"", "packet_sockets = true"), "a text in quotes");
     only(&changed("tls = \"prefer\"", "tls = \"disable\""), "not known");
     only(&wrong("[identity]\nissuer = \"https://a.b\"\nclient_id = \"x\"\n"), "no [[target]]");
     only(&changed("scopes = [\"openid\", ", "scopes = ["), "lacks `openid`");

@@ -9,7 +9,8 @@ use toml::de::{DeInteger, DeValue};
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
 use crate::{
-    Algorithm, ClientTls, GuardMode, Host, Layer, MaskKind, OnFailure, Protocol, TlsMode, Transfers, Truth,
+    Algorithm, ClientTls, GuardMode, Host, Layer, MaskKind, OnFailure, PacketSockets, Protocol,
+    SelfProtection, TlsMode, Transfers, Truth,
 };
 
 /// A number of bytes, written as `4MiB` or plainly.
@@ -270,6 +271,20 @@ impl FromToml for MaskKind {
             ("null", MaskKind::Null),
         ];
         word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for SelfProtection {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        const WORDS: &[(&str, SelfProtection)] =
+            &[("off", SelfProtection::Off), ("on", SelfProtection::On), ("strict", SelfProtection::Strict)];
+        word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for PacketSockets {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("allow", PacketSockets::Allow), ("deny", PacketSockets::Deny)], sink)
     }
 }
 

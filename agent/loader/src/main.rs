@@ -5,6 +5,7 @@ mod failure;
 mod grounds;
 mod kernel;
 mod lineage;
+mod lsm;
 mod mode;
 mod names;
 mod notify;
@@ -29,6 +30,9 @@ use failure::Served;
 
 /// sysexits.h: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
+
+/// Default of `guard.pins`.
+const PINS: &str = "/sys/fs/bpf/sluice";
 
 /// Guards this host: every connection to a protected target goes through Sluice's proxy, or nowhere.
 ///
@@ -66,9 +70,19 @@ enum Act {
     },
     /// Try which layers this kernel has, where no connection of this host meets them
     Probe,
+    /// What the verifier makes of each kernel program: name, instructions, bound
+    #[command(hide = true)]
+    Costs {
+        /// A table of names and bounds; above one, or without one, is an error
+        #[arg(long, value_name = "FILE")]
+        bounds: Option<PathBuf>,
+    },
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16, service: u16 },
+    /// The process that tries what is refused to root
+    #[command(hide = true)]
+    LsmCanary { cgroup: PathBuf, pins: PathBuf, loader: i32, map: u32 },
     /// The process that shows that sessions are followed
     #[command(hide = true)]
     LineageCanary {
@@ -82,11 +96,21 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    if matches!(arguments.command, Some(Act::Disarm { .. })) {
+        let pins = Config::load(&arguments.config).map_or(PINS.into(), |config| config.guard.pins);
+        if let Some(code) = lsm::by_manager(&pins, std::env::args_os().skip(1)) {
+            return code;
+        }
+    }
     let outcome = match arguments.command {
         Some(Act::Canary { cgroup, port, service }) => {
             kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))
         }
+        Some(Act::LsmCanary { cgroup, pins, loader, map }) => {
+            lsm::canary_child(&cgroup, &pins, loader, map).map_err(|e| (1, e.to_string()))
+        }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
+        Some(Act::Costs { bounds }) => probe::costs(bounds.as_deref()).map_err(|e| (1, e)),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { reason, lasts, remove, pins }) => {
             let said = Said { reason, lasts, remove };

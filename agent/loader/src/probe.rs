@@ -9,13 +9,16 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 
-use crate::kernel::{Guard, Layer, words};
+use crate::kernel::{self, Guard, Layer, words};
+use crate::lsm::Wish;
 use crate::{grounds, proxy};
+use sluice_config::{PacketSockets, SelfProtection};
 
 /// Of the network namespace that nobody else is in.
 const PORT: u16 = 15432;
@@ -49,11 +52,27 @@ pub(crate) fn run() -> Result<(), String> {
     Ok(())
 }
 
+/// `sluice-loader costs`: the programs are loaded and attached nowhere, but for the tracepoints of the layer `lineage`.
+pub(crate) fn costs(bounds: Option<&Path>) -> Result<(), String> {
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let root = grounds::cgroup_mount(&mounts).ok_or("cgroup v2 is not mounted")?;
+    // a bpffs of this process's own, so that nothing is left behind and nobody's pins are in the way
+    let fault = |error: nix::errno::Errno| format!("mounting a bpffs: {error}");
+    unshare(CloneFlags::CLONE_NEWNS).map_err(fault)?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(fault)?;
+    mount(Some("none"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none).map_err(fault)?;
+    let pins = PathBuf::from("/sys/fs/bpf/costs");
+    kernel::costs(&proxy::beside("sluice-ebpf.o"), &root, &pins, bounds)
+}
+
 fn layers(object: &Path, places: &Places) -> Result<Vec<Layer>, String> {
     let fault = |e| words(&e);
     let mut guard = Guard::load(object, &places.cgroup, &places.pins).map_err(fault)?;
     guard.register_binder().map_err(fault)?;
     guard.attach().map_err(fault)?;
+    guard.defend(Wish { protection: SelfProtection::On, packets: PacketSockets::Allow });
     guard.listen_at(PORT).map_err(fault)?;
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_err(|e| format!("listening: {e}"))?;
     guard.listen_at(PORT).map_err(fault)?;

@@ -47,6 +47,7 @@ pub(crate) enum Attach {
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -154,6 +155,16 @@ fn info<const N: usize>(object: BorrowedFd<'_>) -> io::Result<[u64; N]> {
     Ok(info)
 }
 
+/// The id of the program in a link.
+pub(crate) fn link_program(link: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(link_info(link)?[1] as u32)
+}
+
+/// A descriptor of the map with this id.
+pub(crate) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    owned(bpf(BPF_MAP_GET_FD_BY_ID, &mut Attr([id, 0, 0, 0, 0, 0, 0, 0]))?)
+}
+
 /// Id of a program or a map: both begin with type and id (32 bit each).
 pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
     Ok((info::<8>(object)?[0] >> 32) as u32)
@@ -227,11 +238,16 @@ pub(crate) fn send_raw(protocol: i32, payload: &[u8], to: std::net::Ipv4Addr) ->
     Ok(())
 }
 
+/// A packet socket that receives nothing (protocol 0).
+pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    #[expect(unsafe_code, reason = "nix has no packet sockets of no protocol")]
+    owned(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }.into())
+}
+
 /// Sends a whole frame by a device, from a packet socket.
 pub(crate) fn send_frame(device: u32, frame: &[u8]) -> io::Result<()> {
-    // SAFETY: takes no pointers.
-    #[expect(unsafe_code, reason = "nix has no packet sockets that receive nothing (protocol 0)")]
-    let fd = owned(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }.into())?;
+    let fd = packet_socket()?;
     let to = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: 0,

@@ -7,7 +7,7 @@ use sluice_api::admin::{self, request::Request, response::Response};
 use sluice_policy::{Decision, Principal};
 use uuid::Uuid;
 
-use super::{Caller, Wire, decisions, error, explain};
+use super::{Caller, Wire, decisions, error, explain, prove};
 use crate::app::House;
 use crate::audit;
 use crate::gate::Gate;
@@ -18,7 +18,8 @@ pub(super) type Answer = Result<Response, admin::Error>;
 /// One question, one answer.
 pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request) -> Answer {
     match request {
-        Request::Status(_) => status(house).await,
+        Request::Status(_) => Ok(Response::Status(status_report(house).await?)),
+        Request::Prove(asked) => prove::prove(house, caller, &asked).await,
         Request::Targets(_) => Ok(targets(house, caller)),
         Request::Sessions(asked) => sessions(house, caller, asked),
         Request::Approvals(_) => decisions::approvals(house, caller),
@@ -50,7 +51,8 @@ fn ca(house: &House, asked: &admin::Ca) -> Answer {
     Ok(Response::Ca(admin::CaCertificate { pem }))
 }
 
-async fn status(house: &House) -> Answer {
+/// What is enforced, and how everything does: probed now.
+pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, admin::Error> {
     let unavailable =
         |e: &dyn std::fmt::Display| error("unavailable", e.to_string(), "see the log of sluice-loader");
     let layers = house.link.layers().await.map_err(|e| unavailable(&e))?;
@@ -92,7 +94,7 @@ async fn status(house: &House) -> Answer {
         components.push(component("config", "degraded", layers.degraded));
     }
     components.push(component("policy", "ok", house.gate.policy_digest()));
-    Ok(Response::Status(admin::StatusReport {
+    Ok(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         layers: layers.layers,
         destinations: layers.destinations,
@@ -106,7 +108,8 @@ async fn status(house: &House) -> Answer {
         armed_for_s: layers.armed_for_s,
         incidents: layers.incidents,
         mode: layers.mode,
-    }))
+        programs: layers.programs,
+    })
 }
 
 fn targets(house: &House, caller: &Caller) -> Response {

@@ -83,6 +83,10 @@ async fn statements(
     for statement in &analyse(&asked.text, &catalogue, &SearchPath::default()).statements {
         let place = (target.name.as_str(), database);
         explained.add(&statement.operation(&catalogue, place, &asked.text, Vec::new()));
+        if statement.unknown.is_some() || !statement.copies.is_empty() || !statement.probes.is_empty() {
+            let lines = catalogue.vouchers(statement);
+            explained.answer.vouchers.extend(lines.iter().map(|line| format!("{line:?}")));
+        }
         let masked = &mut explained.answer.masked_columns;
         match &statement.outputs {
             Outputs::Known(outputs) => {

@@ -5,6 +5,7 @@
 //! login is refused without one; one user's connections can't keep others out.
 
 mod answers;
+mod classify;
 mod decisions;
 mod explain;
 mod live;
@@ -27,6 +28,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::app::House;
 use crate::identity::BoundLogin;
+
+pub(crate) use prove::KIND as COVERAGE;
 
 /// Conversations of one user at a time.
 const MAX_OF_ONE: usize = 64;
@@ -155,8 +158,8 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Replay(replay) => answers::replay(house, &caller, &replay, &mut wire).await?,
             request::Request::Events(events) => answers::events(house, &caller, &events, &mut wire).await?,
             request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
+            request::Request::Classify(asked) => classify::classify(house, &caller, &asked, &mut wire).await?,
             request::Request::Kill(kill) => live::kill(house, &caller, &kill),
-            request::Request::Prove(asked) => prove::prove(house, &caller, &asked).await?,
             request::Request::SetMode(asked) => mode::set(house, &caller, &asked, &mut wire).await?,
             other => answers::answer(house, &caller, other).await,
         };

@@ -1,98 +1,82 @@
-//! `sluice prove`: what is enforced on this host and since when not, signed by the key that signs the recordings.
+//! `sluice prove`: what is enforced on this host right now, signed by the key that signs its recordings.
 //!
-//! Must hold: every word is from a probe, a digest or the record of events at this moment; what was open is in it as well as what held.
+//! Must hold: nothing of what is signed comes from the caller, so that nobody can have Sluice sign what he likes; the
+//! layers are probed for it; that it was made is in the audit events with its digest.
 
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::{fs, io};
 
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use sluice_api::admin::{self, response::Response};
-use sluice_api::handover;
 
-use super::answers::{Answer, sees_all};
+use super::answers::{Answer, sees_all, status_report};
 use super::{Caller, error};
 use crate::app::House;
-use crate::gate::now_us;
+use crate::{audit, gate};
 
-/// What the text says it is; raised by every change of its meaning.
-const KIND: &str = "sluice coverage report 1";
+/// What the report calls itself; a reader refuses what it does not know.
+pub(crate) const KIND: &str = "sluice coverage report";
+const VERSION: u32 = 1;
 /// Incidents that are listed; all are counted.
 const MOST: usize = 1000;
 
-/// The signed report; for root, and for whoever policy lets see events.
-pub(super) async fn prove(house: &Arc<House>, caller: &Caller, asked: &admin::Prove) -> io::Result<Answer> {
-    if caller.uid != 0
-        && let Err(error) = sees_all(house, caller, "events")
-    {
-        return Ok(Err(error));
+/// For root, who may do it by a timer, and for whoever may see the events.
+pub(super) async fn prove(house: &Arc<House>, caller: &Caller, asked: &admin::Prove) -> Answer {
+    if caller.uid != 0 {
+        sees_all(house, caller, "events")?;
     }
-    let layers = match house.link.layers().await {
-        Ok(layers) => layers,
-        Err(why) => return Ok(Err(error("unavailable", why.to_string(), "see the log of sluice-loader"))),
-    };
-    let (incidents, count) = incidents(house, asked.since_us).await?;
-    let report = report(house, &layers, asked.since_us, &incidents, count);
-    let text = serde_json::to_string_pretty(&report).map_err(io::Error::other)?;
-    let note = house.recorder.sign_note(&format!("{text}\n"));
-    Ok(Ok(Response::Proof(admin::Proof { note })))
+    let status = status_report(house).await?;
+    let incidents = incidents(house, asked.since_us).await;
+    let incidents = incidents.map_err(|e| error("unavailable", format!("the events: {e}"), ""))?;
+    let text =
+        report(house, &status, &incidents).map_err(|why| error("internal", why, "see the log of sluiced"))?;
+    let note = house.recorder.sign_note(&text);
+    let who = caller.login.as_ref().map(|login| login.principal().to_owned_principal());
+    let event = audit::proved(who.as_ref(), caller.uid, &hex::encode(digest(&SHA256, note.as_bytes())));
+    house.audit.record_now(&event).map_err(|e| error("unavailable", e.to_string(), ""))?;
+    Ok(Response::Proof(admin::Proof { note }))
 }
 
-/// Everything about the guard itself: modes, gaps, what was changed and put back.
-async fn incidents(house: &House, since_us: i64) -> io::Result<(Vec<Value>, usize)> {
+/// Everything about the guard itself since then: modes, gaps, what was changed and put back; and how long at most nothing
+/// held.
+async fn incidents(house: &House, since_us: i64) -> io::Result<Value> {
     let mut follower = house.audit.follow(since_us, "guard", false);
-    let (mut listed, mut count) = (Vec::new(), 0);
+    let (mut listed, mut count, mut open_ms) = (VecDeque::new(), 0_u64, 0_u64);
     while let Some(line) = follower.next().await? {
         count += 1;
         let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
-        // the youngest are those that count
+        open_ms = open_ms.saturating_add(event.get("open_ms").and_then(Value::as_u64).unwrap_or(0));
+        // the youngest are those that are looked for
         if listed.len() >= MOST {
-            listed.remove(0);
+            listed.pop_front();
         }
-        listed.push(event);
+        listed.push_back(event);
     }
-    Ok((listed, count))
+    Ok(json!({"since_us": since_us, "count": count, "open_ms_at_most": open_ms, "listed": listed}))
 }
 
-fn report(
-    house: &House,
-    layers: &handover::Layers,
-    since_us: i64,
-    incidents: &[Value],
-    count: usize,
-) -> Value {
-    let mode = layers.mode.clone().unwrap_or_default();
-    let listed = layers.layers.iter().map(|layer| {
-        json!({"name": layer.name, "state": layer.state, "proof": layer.proof, "proven_us": layer.proven_us})
+fn report(house: &House, status: &admin::StatusReport, incidents: &Value) -> Result<String, String> {
+    let kernel = |name: &str| {
+        let path = format!("/proc/sys/kernel/{name}");
+        fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|e| format!("{path}: {e}"))
+    };
+    let configuration =
+        fs::read(&house.config_path).map_err(|e| format!("{}: {e}", house.config_path.display()))?;
+    let (frames, root) = house.recorder.ledger();
+    let report = json!({
+        "report": KIND,
+        "version": VERSION,
+        "time_us": gate::now_us(),
+        "host": kernel("hostname")?,
+        "kernel": format!("Linux {} {}", kernel("osrelease")?, std::env::consts::ARCH),
+        "boot": kernel("random/boot_id")?,
+        "configuration_file_sha256": hex::encode(digest(&SHA256, &configuration)),
+        "policy": house.gate.policy_digest(),
+        "ledger": {"frames": frames, "root": root.to_string(), "found_at_start": house.recorder.findings().len()},
+        "status": status,
+        "incidents": incidents,
     });
-    let places = layers.destinations.iter().map(|place| {
-        json!({"target": place.target, "network": place.network, "port": place.port, "name": place.name})
-    });
-    let programs = layers.programs.iter().map(|p| json!({"name": p.name, "tag": p.tag}));
-    let open: u64 = incidents.iter().filter_map(|event| event.get("open_ms").and_then(Value::as_u64)).sum();
-    json!({
-        "kind": KIND,
-        "time_us": now_us(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "host": {"name": layers.host, "kernel": layers.kernel, "boot_id": layers.boot_id, "guarded": layers.cgroup,
-                 "armed_for_s": layers.armed_for_s},
-        "mode": {"mode": mode.mode, "since_us": mode.since_us, "until_us": mode.until_us, "by": mode.by,
-                 "approved_by": mode.approved_by, "reason": mode.reason},
-        "layers": listed.collect::<Vec<_>>(),
-        "programs": programs.collect::<Vec<_>>(),
-        "destinations": places.collect::<Vec<_>>(),
-        "digests": {"configuration": file_digest(house), "policy": house.gate.policy_digest()},
-        "degraded": layers.degraded,
-        "standing": layers.standing,
-        "kernel_events_lost": layers.events_dropped,
-        "since": {"since_us": since_us, "incidents": count, "listed": incidents, "open_ms_at_most": open},
-    })
-}
-
-/// SHA-256 of the configuration as it stands in the file, in hexadecimal digits.
-fn file_digest(house: &House) -> Value {
-    match std::fs::read(&house.config_path) {
-        Ok(bytes) => hex::encode(digest(&SHA256, &bytes)).into(),
-        Err(error) => json!({"unreadable": error.to_string()}),
-    }
+    serde_json::to_string_pretty(&report).map_err(|e| e.to_string())
 }

@@ -249,6 +249,11 @@ pub fn looked_at(what: &str, which: &str, who: &Principal) -> Event {
     event("session", what, "notice", json!({"actor": person(who), "which": which}))
 }
 
+/// A signed report of what is enforced was made; `digest` is its SHA-256.
+pub fn proved(who: Option<&Principal>, uid: u32, digest: &str) -> Event {
+    event("host", "proved", "info", json!({"actor": who.map(person), "uid": uid, "sha256": digest}))
+}
+
 /// Somebody came to a session that must not go on alone, or left it.
 pub fn moderation(what: &str, session: &str, who: &Principal, groups: &str) -> Event {
     event("session", what, "notice", json!({"actor": person(who), "session": session, "groups": groups}))

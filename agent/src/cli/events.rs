@@ -23,7 +23,7 @@ pub(super) struct Events {
     /// Since when: RFC 3339, or an age such as 90s, 15m, 2h, 3d.
     #[arg(long, value_parser = parse_time)]
     since: Option<i64>,
-    /// Only this class: login, session, decision, approval, alarm, bypass, config, policy, recorder, provider, upstream.
+    /// Only this class: login, session, decision, approval, alarm, bypass, config, policy, recorder, host, provider, upstream.
     #[arg(long, default_value = "")]
     class: String,
     /// Count what is alike: by person, program, destination, what became of it, and road.

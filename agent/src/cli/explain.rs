@@ -48,6 +48,10 @@ pub(super) fn explain(mut client: Client, command: Explain, json: bool) -> Resul
     for obligation in &answer.obligations {
         out.push_str(&format!("obligation: {}\n", safe(obligation)));
     }
+    if !answer.vouchers.is_empty() {
+        out.push_str("to answer for a function as it is now, add to [target.functions] of sluice.toml:\n");
+        out.push_str(&format!("vouched = [{}]\n", safe(&answer.vouchers.join(", "))));
+    }
     if !answer.masked_columns.is_empty() {
         out.push_str(&format!("masked: {}\n", safe(&answer.masked_columns.join(", "))));
     }

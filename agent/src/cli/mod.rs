@@ -1,6 +1,7 @@
 //! The people's command `sluice`: one file a command. stdout is data, stderr is talk.
 
 mod approvals;
+mod classify;
 mod client;
 mod doctor;
 mod events;
@@ -109,10 +110,10 @@ enum Command {
     Watch(live::Watch),
     /// End a session: one of yours, or (where policy lets you) anybody's.
     Kill(live::Kill),
-    /// Prove that recordings, or a report of `sluice prove`, are whole and unchanged; needs no sluiced.
-    Verify(verify::Verify),
-    /// What is enforced on this host, signed, for whoever audits it.
+    /// A signed report of what is enforced here, for an auditor to keep.
     Prove(prove::Prove),
+    /// Prove that recordings and reports are whole and unchanged; needs no sluiced.
+    Verify(verify::Verify),
     /// What waits for somebody's decision.
     Approvals,
     /// Let somebody else's statement run: once, or for some time.
@@ -125,6 +126,8 @@ enum Command {
     Revoke(approvals::Revoke),
     /// What would be said to a statement, by which rule, and why.
     Explain(explain::Explain),
+    /// Propose classes for the columns of a database, by what its values look like.
+    Classify(classify::Classify),
     /// What happened: logins, decisions, refusals, bypass attempts.
     Events(events::Events),
     /// Check or try policies; needs no sluiced.
@@ -224,14 +227,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(command) => replay::replay(client()?, command, global.json),
         Command::Watch(command) => live::watch(client()?, command, global.json),
         Command::Kill(command) => live::kill(client()?, command, global.json),
-        Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Prove(command) => prove::prove(client()?, &command),
+        Command::Verify(command) => verify::verify(&command, &global.config, global.json),
         Command::Approvals => approvals::list(client()?, global.json),
         Command::Approve(command) => approvals::approve(client()?, command, global.json),
         Command::Deny(command) => approvals::deny(client()?, command, global.json),
         Command::Grants => approvals::grants(client()?, global.json),
         Command::Revoke(command) => approvals::revoke(client()?, command),
         Command::Explain(command) => explain::explain(client()?, command, global.json),
+        Command::Classify(command) => classify::classify(client()?, command, global.json),
         Command::Events(command) => events::events(client()?, &command, global.json),
         Command::Policy(command) => offline::policy(&command, &global.config, global.json),
         Command::Config(command) => offline::config(&command, &global.config),

@@ -1,4 +1,8 @@
-//! `sluice prove`: a signed report of what is enforced on this host.
+//! `sluice prove`, and what `sluice verify` says of such a report.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
@@ -7,18 +11,22 @@ use sluice_evidence::{PublicKey, note};
 
 use super::Failure;
 use super::client::{Client, odd};
-use super::terminal::{BAD, GOOD, parse_time, print, safe, say, time};
+use super::terminal::{parse_time, print, safe, say, time};
+use crate::admin::COVERAGE;
 
-/// What is enforced on this host, from probes of this moment, with digests of programs, configuration and policy, and with
-/// every incident of the guard: signed by the key that signs recordings.
-///
-/// A signed note (C2SP) whose text is JSON; `sluice verify FILE --key HOST.pub` checks it anywhere.
+/// Writes a report of what is enforced on this host right now, layer by layer, from probes that are made for it, signed by
+/// the key that signs the recordings. Root may ask, and whoever may see the events.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  sluice prove --since 30d > bastion.note\n  sluice verify bastion.note --key bastion.pub"
+    after_help = "The report is a text with a signature below it (a signed note, c2sp.org/signed-note). Keep it off this host, \
+with its public key.\n\nExamples:\n  sluice prove --out coverage.txt\n  sluice verify coverage.txt --key bastion.pub\n  \
+sed '/^$/,$d' coverage.txt | jq .status.layers"
 )]
 pub(super) struct Prove {
-    /// Incidents since then: RFC 3339, or an age such as 7d. Default: all that is kept.
+    /// Where to; must not exist. Without it: stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Incidents of the guard since then: RFC 3339, or an age such as 30d. Default: all that is kept.
     #[arg(long, value_parser = parse_time)]
     since: Option<i64>,
 }
@@ -26,60 +34,41 @@ pub(super) struct Prove {
 pub(super) fn prove(mut client: Client, command: &Prove) -> Result<(), Failure> {
     let asked = admin::Prove { since_us: command.since.unwrap_or(0) };
     let Response::Proof(proof) = client.ask(Request::Prove(asked))? else { return Err(odd()) };
-    // as it is: what is changed does not verify
-    Ok(print(&proof.note)?)
-}
-
-/// Whether these bytes are a note and no recording.
-pub(super) fn is_note(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&b'{')
-}
-
-/// Says who has signed what; exit status 1 where nobody who is trusted has.
-pub(super) fn verify(name: &str, bytes: &[u8], keys: &[PublicKey], json: bool) -> Result<(), Failure> {
-    let broken = |why: String| {
-        say(&format!("{BAD}broken{BAD:#}: {}: {}", safe(name), safe(&why)));
-        Err(Failure::Told)
+    let Some(out) = &command.out else { return Ok(print(&proof.note)?) };
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(out)?;
+        file.write_all(proof.note.as_bytes())?;
+        file.sync_all()
     };
-    let Ok(text) = std::str::from_utf8(bytes) else { return broken("it is no text".to_owned()) };
-    let (report, key) = match note::verify(text, keys) {
-        Ok((report, key)) => (report, key),
-        Err(why) => return broken(why.to_string()),
-    };
-    let Ok(value) = serde_json::from_str::<Value>(report) else {
-        return broken("its text is no JSON".to_owned());
-    };
-    if json {
-        print(report)?;
-        return Ok(());
-    }
-    let word = |path: &str| match value.pointer(path) {
-        Some(Value::String(text)) => safe(text),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => safe(&other.to_string()),
-    };
-    let number = |path: &str| value.pointer(path).and_then(Value::as_i64).unwrap_or_default();
-    let states = |state: &str| {
-        let layers = value.get("layers").and_then(Value::as_array).into_iter().flatten();
-        let named = layers.filter(|layer| layer.get("state").is_some_and(|s| s == state));
-        named.filter_map(|layer| layer.get("name")?.as_str()).map(safe).collect::<Vec<_>>().join(", ")
-    };
-    say(&format!(
-        "{GOOD}sound{GOOD:#}: {} of {}, signed by key {key}",
-        word("/kind"),
-        time(number("/time_us"))
-    ));
-    say(&format!(
-        "{} (Linux {}, boot {}), mode {}; enforced: {}; observed: {}; absent: {}; {} incidents, open for {} ms at most",
-        word("/host/name"),
-        word("/host/kernel"),
-        word("/host/boot_id"),
-        word("/mode/mode"),
-        states("enforced"),
-        states("observed"),
-        states("absent"),
-        number("/since/incidents"),
-        number("/since/open_ms_at_most")
-    ));
+    write().map_err(|why| Failure::Failed(format!("{}: {why}", out.display())))?;
+    say(&format!("written: {}", out.display()));
     Ok(())
+}
+
+/// Checks a report by public keys alone and says what is in it.
+pub(super) fn verify(text: &str, keys: &[PublicKey]) -> Result<(Value, String), String> {
+    let (text, name) = note::open(text, keys).map_err(|why| why.to_string())?;
+    let report: Value =
+        serde_json::from_str(text).map_err(|why| format!("it is signed, and no report: {why}"))?;
+    if report["report"] != COVERAGE || report["version"] != 1 {
+        return Err("it is signed, and no coverage report that this version knows".to_owned());
+    }
+    let layers = report["status"]["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let with = |state: &str| layers.iter().filter(|layer| layer["state"] == state).count();
+    let said = |value: &Value| safe(value.as_str().unwrap_or("?"));
+    let summary = format!(
+        "{} on {} at {}: mode {}, {} layers enforced, {} observed, {} absent; {} incidents of the guard since, open for {} ms \
+         at most; signed by {}",
+        said(&report["host"]),
+        said(&report["kernel"]),
+        time(report["time_us"].as_i64().unwrap_or_default()),
+        said(&report["status"]["mode"]["mode"]),
+        with("enforced"),
+        with("observed"),
+        with("absent"),
+        report["incidents"]["count"],
+        report["incidents"]["open_ms_at_most"],
+        safe(name),
+    );
+    Ok((report, summary))
 }

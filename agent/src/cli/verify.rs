@@ -1,5 +1,6 @@
 //! `sluice verify`: a road of its own that trusts public keys alone; sluiced is not asked.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -14,14 +15,17 @@ use super::terminal::{BAD, GOOD, Table, print, safe, say, time};
 use super::{Failure, print_json};
 use crate::recorder::{read_public_key, verify_directory, verify_file};
 
-/// Checks chain, signatures and seals: of one file, of one session, or of everything that this host has recorded,
-/// removed recordings included.
+/// A report is some 10 KB.
+const MAX_REPORT: u64 = 16 << 20;
+
+/// Checks chain, signatures and seals: of one file (a recording, or a report by `sluice prove`), of one session, or of
+/// everything that this host has recorded, removed recordings included.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  sluice verify\n  sluice verify 0199c1a2-…\n  sluice verify copy.slr --key bastion.pub"
 )]
 pub(super) struct Verify {
-    /// A recording's file, a report of `sluice prove`, or the id of a session; default: all of this host.
+    /// A recording's file, a report's, or the id of a session; default: all of this host.
     what: Option<String>,
     /// Public key to trust; default: this host's own.
     #[arg(long = "key", value_name = "FILE")]
@@ -66,10 +70,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn file(path: &Path, keys: &[PublicKey], json: bool) -> Result<(), Failure> {
-    let mut first = [0; 1];
-    let begun = std::fs::File::open(path).and_then(|mut file| file.read(&mut first));
-    if begun.is_ok() && prove::is_note(&first) {
-        return prove::verify(&path.display().to_string(), &std::fs::read(path)?, keys, json);
+    if let Some(text) = text_of(path)? {
+        return match prove::verify(&text, keys) {
+            Ok((report, _)) if json => print_json(&report),
+            Ok((_, summary)) => Ok(say(&format!("{GOOD}sound{GOOD:#}: {summary}"))),
+            Err(why) => broken(path, &why, json),
+        };
     }
     // a recording that is brought from elsewhere keeps its name, which says whose it is
     let named = path.file_stem().and_then(|stem| Uuid::parse_str(&stem.to_string_lossy()).ok());
@@ -90,14 +96,30 @@ fn file(path: &Path, keys: &[PublicKey], json: bool) -> Result<(), Failure> {
             say(&format!("{GOOD}sound{GOOD:#}: {}", summary(&report)));
             Ok(())
         }
-        Err(why) => {
-            if json {
-                print_json(&json!({"state": "broken", "why": why}))?;
-            }
-            say(&format!("{BAD}broken{BAD:#}: {}: {}", path.display(), safe(&why)));
-            Err(Failure::Told)
-        }
+        Err(why) => broken(path, &why, json),
     }
+}
+
+fn broken(path: &Path, why: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        print_json(&json!({"state": "broken", "why": why}))?;
+    }
+    say(&format!("{BAD}broken{BAD:#}: {}: {}", path.display(), safe(why)));
+    Err(Failure::Told)
+}
+
+/// A file that begins as a report does, which no recording does.
+fn text_of(path: &Path) -> Result<Option<String>, Failure> {
+    let unreadable = |why: std::io::Error| Failure::Failed(format!("{}: {why}", path.display()));
+    let mut text = Vec::new();
+    let mut file = File::open(path).map_err(unreadable)?.take(MAX_REPORT);
+    let mut first = [0];
+    if file.read(&mut first).map_err(unreadable)? == 0 || first != *b"{" {
+        return Ok(None);
+    }
+    text.push(b'{');
+    file.read_to_end(&mut text).map_err(unreadable)?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn facts(report: &Report) -> serde_json::Value {

@@ -278,6 +278,19 @@ impl Gate {
         current.policy.may(&current.policy.subject(principal), &Ask { action: "approve", resource }, context)
     }
 
+    /// May this person have the values of a database looked at by the detectors?
+    pub fn may_classify(
+        &self,
+        principal: &Principal,
+        target: &str,
+        database: &str,
+        context: &Context,
+    ) -> Decision {
+        let current = self.current.load();
+        let resource = Resource::new(ResourceKind::Database, [target, database]);
+        current.policy.may(&current.policy.subject(principal), &Ask { action: "classify", resource }, context)
+    }
+
     /// Requests that wait for somebody else.
     pub fn approvals(&self) -> &Arc<Approvals> {
         &self.approvals

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sluice_evidence::ledger::Record;
-use sluice_evidence::{FileKind, SigningKey, Writer, recover};
+use sluice_evidence::{FileKind, Root, SigningKey, Writer, recover};
 use uuid::Uuid;
 
 use super::error::RecorderError;
@@ -56,6 +56,11 @@ impl LedgerFile {
             }
         };
         Ok(Self { file, path: path.to_owned(), writer, frame })
+    }
+
+    /// How long it is, and the chain behind its last frame: what a report of this host can be held against.
+    pub(super) fn standing(&self) -> (u64, Root) {
+        (self.writer.frames(), self.writer.root())
     }
 
     /// Adds a signed record.

@@ -91,11 +91,6 @@ impl Recorder {
         SessionRecording::open(&self.shared, opened)
     }
 
-    /// A text, signed by the key that signs recordings.
-    pub fn sign_note(&self, text: &str) -> String {
-        sluice_evidence::note::sign(&self.shared.key, text)
-    }
-
     /// Limits for sessions that are opened from now on.
     pub fn set(&self, settings: &Recording) {
         self.shared.settings.store(Arc::new(settings.clone()));
@@ -138,6 +133,16 @@ impl Recorder {
     /// What is known of a live session.
     pub fn summary(&self, id: &Uuid) -> Option<SessionSummary> {
         self.shared.live.lock().get(id).map(|live| live.summary.lock().clone())
+    }
+
+    /// A text of Sluice's own with the signature of this host's key below it.
+    pub fn sign_note(&self, text: &str) -> String {
+        sluice_evidence::note::sign(text, &self.shared.key)
+    }
+
+    /// Frames of the ledger, and the chain behind the last.
+    pub fn ledger(&self) -> (u64, sluice_evidence::Root) {
+        self.shared.ledger.lock().standing()
     }
 
     /// The key that the seals of this host are verified by.

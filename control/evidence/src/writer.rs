@@ -99,6 +99,11 @@ impl Writer {
         self.frames
     }
 
+    /// The chain behind the last frame.
+    pub fn root(&self) -> Root {
+        Root(self.chain)
+    }
+
     /// The session's or ledger's id.
     pub fn id(&self) -> [u8; 16] {
         self.id

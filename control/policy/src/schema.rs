@@ -13,7 +13,7 @@ use crate::{Context, Feature, Operation, Principal};
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 37] = [
+pub const ACTIONS: [&str; 38] = [
     "connect",
     "select",
     "insert",
@@ -31,6 +31,7 @@ pub const ACTIONS: [&str; 37] = [
     "probe",
     "unmask",
     "approve",
+    "classify",
     "replay",
     "kill",
     "disarm",

@@ -44,7 +44,8 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
     let emails = tour.world.postgres.psql("shop", "select email from customers where id <= 50")?;
     let leaked: Vec<&str> = emails.lines().filter(|email| replay.text.contains(email)).collect();
     tour.stage.claim("and shows no more than alice saw", leaked.is_empty(), || format!("{leaked:?}"));
-    tamper(tour, &id)
+    tamper(tour, &id)?;
+    proof(tour)
 }
 
 /// The newest session as JSON.
@@ -90,6 +91,30 @@ fn tamper(tour: &mut Tour, id: &str) -> Result<()> {
         tour.stage
             .screen("root", &format!("root@bastion:~# sluice verify {}\n{}", copy.display(), said.all()));
         tour.stage.claim(claim, said.ok() == sound, || said.all());
+    }
+    Ok(())
+}
+
+/// `sluice prove`, and what becomes of a report that somebody has made prettier.
+fn proof(tour: &mut Tour) -> Result<()> {
+    let file = PathBuf::from(crate::world::HOME).join("coverage.txt");
+    let made = tour.sluice()?.tool(&tour.world.room, &["prove", "--out", &file.to_string_lossy()])?;
+    tour.stage.claim("`sluice prove` writes what is enforced, signed", made.ok(), || made.all());
+    let report = fs::read_to_string(&file)?;
+    let stricken = file.with_extension("stricken.txt");
+    fs::write(&stricken, report.replacen("\"proof\": \"", "\"proof\": \"indeed ", 1))?;
+    let cut = file.with_extension("older.txt");
+    fs::write(&cut, report.replacen("\"time_us\": 1", "\"time_us\": 2", 1))?;
+    for (file, sound, claim) in [
+        (&file, true, "and an auditor verifies it by the public key"),
+        (&stricken, false, "not with another word on a layer"),
+        (&cut, false, "nor of another day"),
+    ] {
+        let said = tour.sluice()?.tool(&tour.world.room, &["verify", &file.to_string_lossy()])?;
+        tour.stage
+            .screen("root", &format!("root@bastion:~# sluice verify {}\n{}", file.display(), said.all()));
+        let changed = sound || fs::read_to_string(file)? != report;
+        tour.stage.claim(claim, said.ok() == sound && changed, || said.all());
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::Tour;
 use crate::Result;
 
 /// Statements that must never reach the database, and a part by which the server's log would show them.
-const REFUSED: [(&str, &str, &str); 8] = [
+const REFUSED: [(&str, &str, &str); 9] = [
     ("drop table orders;", "drop table", "a table can't be dropped"),
     ("truncate payments;", "truncate", "nor emptied"),
     (
@@ -12,7 +12,16 @@ const REFUSED: [(&str, &str, &str); 8] = [
         "begin delete",
         "a DO block could do anything: it is unknown, and unknown is refused",
     ),
-    ("select close_order(3);", "close_order", "a volatile function that nobody vouched for is unknown, too"),
+    (
+        "select close_order(3);",
+        "close_order",
+        "a function that makes its SQL while it runs, and that nobody answers for, is unknown, too",
+    ),
+    (
+        "select forget_orders();",
+        "forget_orders",
+        "a function is what its body does: a DELETE without a WHERE",
+    ),
     ("selec * form orders;", "form orders", "so is what PostgreSQL's own grammar can't read"),
     (
         "with d as (delete from orders returning *) select count(*) from d;",
@@ -35,7 +44,12 @@ pub(super) fn run(tour: &mut Tour) -> Result<()> {
     terminal.type_line("psql -h db.internal -v VERBOSITY=verbose shop")?;
     terminal.psql_prompt(&tour.stage)?;
     let pid = terminal.statement(&tour.stage, "select order_total(3) as total;")?;
-    tour.claim_text("a volatile function that the owner vouches for runs", &pid, &["total"], &["ERROR"]);
+    tour.claim_text(
+        "a function whose body only reads runs, whatever it is declared to be",
+        &pid,
+        &["total"],
+        &["ERROR"],
+    );
     for (sql, part, claim) in REFUSED {
         let answer = terminal.statement(&tour.stage, sql)?;
         let refusal = answer.contains("ERROR") && answer.contains("HINT");

@@ -12,7 +12,8 @@ cp "$(command -v busybox)" "$work/i/bin/"
 modules() {
   local to=$1 number=10; shift
   for module in "$@"; do
-    modprobe -d "$kernel" -S "$version" --show-depends "$module" 2>/dev/null | awk '/^insmod/ { print $2 }'
+    # what is built in is no module
+    { modprobe -d "$kernel" -S "$version" --show-depends "$module" 2>/dev/null || true; } | awk '/^insmod/ { print $2 }'
   done | awk '!seen[$0]++' | while read -r file; do
     number=$((number + 1)); name=$to/$number-$(basename "$file")
     case $file in
@@ -24,7 +25,7 @@ modules() {
 }
 modules "$work/i/m" virtio_pci virtio_blk ext4
 mkdir -p "$job/modules"
-modules "$job/modules" veth tun af_packet
+modules "$job/modules" veth tun af_packet sch_ingress
 cat > "$work/i/init" << 'INIT'
 #!/bin/busybox sh
 B=/bin/busybox; $B mount -t proc p /proc; $B mount -t devtmpfs d /dev
@@ -37,7 +38,7 @@ chmod +x "$work/i/init"
 (cd "$work/i" && find . | cpio -o -H newc --quiet | gzip -1) > "$work/initrd"
 tar -C "$job" -cf "$work/job.tar" .
 truncate -s %512 "$work/job.tar"
-timeout "${PATIENCE:-400}" qemu-system-x86_64 -accel "${ACCEL:-tcg,thread=multi}" -cpu "${CPU:-max}" -m 2048 -smp 2 -nographic -no-reboot \
+timeout "${PATIENCE:-900}" qemu-system-x86_64 -accel "${ACCEL:-tcg,thread=multi}" -cpu "${CPU:-max}" -m 2048 -smp 2 -nographic -no-reboot \
   -nodefaults -serial stdio -kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initrd" \
   -drive "file=$image,if=virtio,format=raw,snapshot=${SNAPSHOT:-on}" -drive "file=$work/job.tar,if=virtio,format=raw,snapshot=on" \
   -append "console=ttyS0 panic=-1 quiet loglevel=3 $*" < /dev/null 2>&1 | sed -u 's|\r||g'

@@ -14,10 +14,14 @@ options=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/d
 apt-get "${options[@]}" update -qq
 package=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 |
   sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+# newer packages keep the modules in one of their own
+modules=$(apt-cache "${options[@]}" depends "$package" | sed -n 's/^ *Depends: \(linux-\(modules\|binary\)-[0-9].*\)$/\1/p')
 cd "$directory"
-apt-get "${options[@]}" download -qq "$package"
-dpkg-deb -x ./*.deb .
+apt-get "${options[@]}" download -qq "$package" $modules
+for deb in ./*.deb; do dpkg-deb -x "$deb" .; done
 rm -rf ./*.deb "$apt"
 # newer packages keep modules under usr/lib
 [ -d lib/modules ] || { mkdir -p lib && mv usr/lib/modules lib/modules; }
+# and the kernel beside them
+ls boot/vmlinuz-* > /dev/null 2>&1 || { mkdir -p boot && cp lib/modules/*/vmlinuz "boot/vmlinuz-$(basename lib/modules/*)"; }
 depmod -b "$directory" "$(basename lib/modules/*)"

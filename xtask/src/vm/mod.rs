@@ -1,6 +1,8 @@
 //! `cargo xtask vm`: a whole host under guard, which is done in virtual machines alone, on the kernels that Debian has.
 //!
-//! Emulated: a job takes some 15 seconds, and needs no KVM. What the guest claims stands in tests/fixtures/vm/job.py.
+//! Emulated: a job takes a minute or two, and needs no KVM. What the guest claims stands in tests/fixtures/vm/job.py.
+
+mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,11 @@ use crate::prerequisites::{Purpose, install};
 use crate::shell::{Result, as_root, ask, quietly, say};
 use crate::workspace::Workspace;
 
-/// The suites whose newest cloud kernels are booted when none is named: Linux 5.10, 6.1 and 6.12.
-pub(crate) const SUITES: [&str; 3] = ["bullseye", "bookworm", "bookworm-backports"];
+/// The suites whose newest cloud kernels are booted when none is named: Linux 5.10, 6.1, 6.12, and the newest there is.
+pub(crate) const SUITES: [&str; 4] = ["bullseye", "bookworm", "bookworm-backports", "trixie-backports"];
+
+/// What each kernel program may cost the verifier.
+pub(crate) const BOUNDS: &str = "agent-ebpf/verifier.txt";
 
 const KERNEL: &str = include_str!("kernel.sh");
 const ROOT: &str = include_str!("root.sh");
@@ -23,33 +28,94 @@ pub(crate) const BOOT: &str = include_str!("boot.sh");
 #[derive(Args)]
 pub(crate) struct Options {
     /// Suites of Debian whose newest cloud kernels are booted
-    #[arg(value_name = "SUITE", default_values = SUITES)]
+    #[arg(value_name = "SUITE")]
     suites: Vec<String>,
-    /// Arguments of the kernel, e.g. `lsm=landlock,lockdown,yama,integrity,apparmor,bpf`
+    /// The same: may be said more than once
+    #[arg(long = "kernel", value_name = "SUITE")]
+    kernels: Vec<String>,
+    /// With BPF-LSM programs, without, or one after the other
+    #[arg(long, value_enum, default_value_t = Which::Both)]
+    lsm: Which,
+    /// Further arguments of the kernel
     #[arg(long, value_name = "ARGUMENTS", default_value = "")]
     append: String,
 }
+
+/// Whether `bpf` is among the security modules of the kernels that are booted.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    With,
+    Without,
+    Both,
+}
+
+/// The kernel's argument for either.
+const MODULES: [(bool, &str); 2] = [
+    (false, "lsm=landlock,lockdown,yama,integrity,apparmor"),
+    (true, "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"),
+];
 
 /// Times that a machine may fail before its first claim: newer kernels sometimes do under emulation, before anything of
 /// ours runs.
 const BOOTS: u32 = 3;
 
-/// The command: each suite's claims.
+/// The command: each suite's claims, and with all suites the table of docs/kernels.md.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::here()?;
     let binaries = build::binaries(&workspace, false)?;
-    let mut broken = Vec::new();
-    for suite in &options.suites {
-        if let Err(message) = boot(&workspace, &binaries, suite, &options.append) {
-            anstream::eprintln!("{message}");
-            broken.push(suite.as_str());
+    let named: Vec<&str> = options.suites.iter().chain(&options.kernels).map(String::as_str).collect();
+    let all = named.is_empty() && options.lsm == Which::Both && options.append.is_empty();
+    let suites = if named.is_empty() { SUITES.to_vec() } else { named };
+    let (mut broken, mut seen) = (Vec::new(), Vec::new());
+    for suite in suites {
+        for (lsm, argument) in MODULES {
+            if options.lsm != Which::Both && (options.lsm == Which::With) != lsm {
+                continue;
+            }
+            let arguments = format!("{argument} {}", options.append);
+            let (found, outcome) = boot(&workspace, &binaries, suite, &arguments);
+            seen.push((lsm, found));
+            if let Err(message) = outcome {
+                anstream::eprintln!("{message}");
+                broken.push(format!("{suite} ({argument})"));
+            }
         }
+    }
+    if all {
+        table::write(&workspace.workspace_root.join("docs/kernels.md"), &seen)?;
     }
     if broken.is_empty() { Ok(()) } else { Err(format!("not shown to hold: {}", broken.join(", "))) }
 }
 
+/// For CI: one kernel with BPF-LSM programs.
+pub(crate) fn one(workspace: &Workspace, binaries: &Path) -> Result<()> {
+    boot(workspace, binaries, "bookworm", MODULES[1].1).1
+}
+
+/// What a machine said, whatever came of it.
+pub(crate) struct Found {
+    /// Its kernel.
+    version: String,
+    /// What was looked at, and what was seen.
+    rows: Vec<(String, String)>,
+    /// Programs, and what the verifier made of them.
+    costs: Vec<(String, String)>,
+}
+
 /// Boots one kernel and says what held. An error has the guest's words.
-pub(crate) fn boot(workspace: &Workspace, binaries: &Path, suite: &str, append: &str) -> Result<()> {
+fn boot(workspace: &Workspace, binaries: &Path, suite: &str, arguments: &str) -> (Found, Result<()>) {
+    let mut found = Found { version: String::new(), rows: Vec::new(), costs: Vec::new() };
+    let outcome = claims(workspace, binaries, suite, arguments, &mut found);
+    (found, outcome)
+}
+
+fn claims(
+    workspace: &Workspace,
+    binaries: &Path,
+    suite: &str,
+    arguments: &str,
+    found: &mut Found,
+) -> Result<()> {
     install(&[Purpose::Machine], workspace)?;
     let directory = workspace.target_directory.join("vm");
     fs::create_dir_all(&directory).map_err(|e| format!("creating {}: {e}", directory.display()))?;
@@ -57,17 +123,14 @@ pub(crate) fn boot(workspace: &Workspace, binaries: &Path, suite: &str, append: 
     let image = image(&directory)?;
     let job = job(workspace, binaries, &directory)?;
     let version = fs::read_dir(kernel.join("lib/modules")).ok().and_then(|mut d| d.next()?.ok());
-    let version = version.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default();
-    say(&format!("{suite}: Linux {version}, the root of cgroup v2 under guard"));
+    found.version = version.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default();
+    let version = &found.version;
+    say(&format!("{suite}: Linux {version}, the root of cgroup v2 under guard, {arguments}"));
     let mut console = String::new();
     for again in 1..=BOOTS {
         let mut command = Command::new("bash");
-        command
-            .args(["-c", BOOT, "boot.sh"])
-            .arg(&kernel)
-            .arg(&image)
-            .arg(&job)
-            .args(append.split_whitespace());
+        command.args(["-c", BOOT, "boot.sh"]).arg(&kernel).arg(&image).arg(&job);
+        command.args(arguments.split_whitespace());
         console = ask(&mut command);
         if console.lines().any(is_claim) {
             break;
@@ -76,6 +139,15 @@ pub(crate) fn boot(workspace: &Workspace, binaries: &Path, suite: &str, append: 
     }
     let lines: Vec<&str> = console.lines().collect();
     let held = lines.iter().filter(|line| line.starts_with("held ")).count();
+    let told = |kind: &str| -> Vec<(String, String)> {
+        let told = lines.iter().filter_map(|line| line.strip_prefix(kind)?.split_once('\t'));
+        told.map(|(name, what)| (name.to_owned(), what.to_owned())).collect()
+    };
+    (found.rows, found.costs) = (told("row\t"), told("cost\t"));
+    for (program, cost) in &found.costs {
+        let (cost, bound) = cost.split_once('\t').unwrap_or((cost, "-"));
+        say(&format!("  {program}: {cost} instructions for the verifier, bound {bound}"));
+    }
     if lines.contains(&"VM_RC=0") && held > 0 {
         say(&format!("  {held} claims hold"));
         return Ok(());
@@ -86,8 +158,9 @@ pub(crate) fn boot(workspace: &Workspace, binaries: &Path, suite: &str, append: 
             "{suite} ({version}): nothing is known of the claims, the machine did not come up:\n{words}"
         ));
     };
-    let words = lines.get(from..).unwrap_or_default().join("\n");
-    Err(format!("{suite} ({version}): not all claims hold:\n{words}"))
+    let rest = lines.get(from..).unwrap_or_default().iter();
+    let words: Vec<&str> = rest.filter(|l| !l.starts_with("row\t") && !l.starts_with("cost\t")).copied().collect();
+    Err(format!("{suite} ({version}): not all claims hold:\n{}", words.join("\n")))
 }
 
 /// What the guest says of one claim.
@@ -112,7 +185,9 @@ pub(crate) fn kernel(directory: &Path, suite: &str) -> Result<PathBuf> {
 }
 
 fn image(directory: &Path) -> Result<PathBuf> {
-    let image = directory.join("root.ext4");
+    // of another script it would be another one
+    let script_hash = ROOT.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let image = directory.join(format!("root-{script_hash:08x}.ext4"));
     if !image.exists() {
         quietly("root file system of the machine", script(ROOT, "root.sh").arg(&image))?;
     }
@@ -131,14 +206,15 @@ fn job(workspace: &Workspace, binaries: &Path, directory: &Path) -> Result<PathB
         fs::remove_dir_all(&job).map_err(fault(&job))?;
     }
     fs::create_dir_all(job.join("policy")).map_err(fault(&job))?;
-    for (from, to) in [
-        ("run", "run"),
-        ("job.py", "job.py"),
-        ("sluice.toml", "sluice.toml"),
-        ("policy.cedar", "policy/host.cedar"),
-    ] {
-        fs::copy(fixtures.join(from), job.join(to)).map_err(fault(&fixtures.join(from)))?;
+    for entry in fs::read_dir(&fixtures).map_err(fault(&fixtures))?.flatten() {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), job.join(entry.file_name())).map_err(fault(&entry.path()))?;
+        }
     }
+    let policy = fixtures.join("policy.cedar");
+    fs::copy(&policy, job.join("policy/host.cedar")).map_err(fault(&policy))?;
+    let bounds = workspace.workspace_root.join(BOUNDS);
+    fs::copy(&bounds, job.join("verifier.txt")).map_err(fault(&bounds))?;
     for name in ["sluice", "sluiced", "sluice-loader"] {
         let mut strip = Command::new("strip");
         quietly(&format!("strip {name}"), strip.arg(binaries.join(name)).arg("-o").arg(job.join(name)))?;

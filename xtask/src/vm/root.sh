@@ -1,4 +1,4 @@
-# root.sh IMAGE: a minimal Debian 12 as an ext4 image, whose init runs the job of the second disk and powers off.
+# root.sh IMAGE: a minimal Debian 12 as an ext4 image, whose init becomes the job of the second disk.
 set -euo pipefail
 image=$1
 work=$(mktemp -d "$(dirname "$image")/root.XXXXXX")
@@ -16,8 +16,8 @@ mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev 2>/dev/nu
 mount -t tmpfs t /tmp; mount -t tmpfs t /run; mount -t cgroup2 c /sys/fs/cgroup; mount -t bpf b /sys/fs/bpf
 mount -t securityfs s /sys/kernel/security; mount -t tracefs t /sys/kernel/tracing 2>/dev/null
 ip link set lo up
-mkdir /tmp/job; tar -C /tmp/job -xf /dev/vdb 2>/dev/null; cd /tmp/job && ./run; echo "VM_RC=$?"
-sync; echo o > /proc/sysrq-trigger; while :; do sleep 60; done
+# the job is pid 1 from here on, and powers off
+mkdir /tmp/job; tar -C /tmp/job -xf /dev/vdb 2>/dev/null; cd /tmp/job && exec ./run
 INIT
 chmod +x "$work/root/vm-init"
 truncate -s 3G "$image.part"

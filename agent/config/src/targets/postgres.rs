@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::names::{canonical, dotted, foreign_character, suspicious};
 use crate::parse::once;
 use crate::reader::{At, Section, Sink};
-use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, Upstream};
+use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, Upstream, Vouched};
 
 /// Keys of `[[target]]` that this protocol alone has.
 pub(super) const KEYS: [&str; 4] = ["databases", "classes", "masks", "functions"];
@@ -155,20 +155,48 @@ fn masks(
     masks
 }
 
-fn vouched(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Vec<String> {
+/// `schema.function(arguments)@sha256:…`; without a digest for what has no definition of its own.
+fn vouched(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Vec<Vouched> {
     let mut section = target.section("functions", sink);
     let listed = section.or::<Vec<At<String>>>("vouched", Vec::new(), sink);
     section.finish(sink);
-    let mut names = Vec::new();
+    let mut found: Vec<Vouched> = Vec::new();
     for function in listed {
-        match dotted(&function.value) {
+        let (written, digest) = match function.value.rsplit_once("@sha256:") {
+            Some((written, digest)) => (written, Some(digest.to_ascii_lowercase())),
+            None => (function.value.as_str(), None),
+        };
+        let hex = |digest: &String| digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+        if digest.as_ref().is_some_and(|digest| !hex(digest)) {
+            sink.say_hint(
+                &function.span,
+                format!("`{}` does not end in 64 hexadecimal digits", function.value.escape_debug()),
+                "`sluice explain` prints the whole line",
+            );
+            continue;
+        }
+        // the digest is of the whole definition, arguments included: here they are for who reads it
+        let bare = match written.split_once('(') {
+            Some((bare, rest)) if rest.ends_with(')') => bare,
+            _ => written,
+        };
+        match dotted(bare) {
             Ok(parts) if parts.len() == 2 => {
-                names.push(At { value: canonical(parts.iter().map(String::as_str)), span: function.span });
+                let name = canonical(parts.iter().map(String::as_str));
+                let vouched = Vouched { name, sha256: digest };
+                if found.contains(&vouched) {
+                    sink.say(
+                        &function.span,
+                        format!("`{}` stands here twice", function.value.escape_debug()),
+                    );
+                } else {
+                    found.push(vouched);
+                }
             }
             Ok(_) => sink.say_hint(
                 &function.span,
                 format!("`{}` is not schema.function", function.value.escape_debug()),
-                "like `\"public.order_total\"`, without arguments",
+                "like `\"public.order_total(integer)@sha256:…\"`: `sluice explain` prints the line",
             ),
             Err(why) => {
                 sink.say(
@@ -178,5 +206,5 @@ fn vouched(target: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Vec<String> {
             }
         }
     }
-    once(names, "target.functions.vouched", sink)
+    found
 }

@@ -25,7 +25,7 @@ pub(crate) type Offsets = BTreeMap<&'static str, u32>;
 const QSTR_NAME: u32 = 8;
 
 /// The fields that the programs know: setting, struct, member, what is added.
-const FIELDS: [(&str, &str, &str, u32); 23] = [
+const FIELDS: [(&str, &str, &str, u32); 55] = [
     ("OFF_GROUP_LEADER", "task_struct", "group_leader", 0),
     ("OFF_START", "task_struct", "start_boottime", 0),
     ("OFF_LOGINUID", "task_struct", "loginuid", 0),
@@ -51,7 +51,44 @@ const FIELDS: [(&str, &str, &str, u32); 23] = [
     ("OFF_NAME", "dentry", "d_name", QSTR_NAME),
     ("OFF_INODE", "file", "f_inode", 0),
     ("OFF_LINKS", "inode", "i_nlink", 0),
+    ("OFF_INO", "inode", "i_ino", 0),
+    ("OFF_SB", "inode", "i_sb", 0),
+    ("OFF_OWNER", "inode", "i_uid", 0),
+    ("OFF_MODE", "inode", "i_mode", 0),
+    ("OFF_DEV", "super_block", "s_dev", 0),
+    ("OFF_DENTRY_INODE", "dentry", "d_inode", 0),
+    ("OFF_DENTRY_PARENT", "dentry", "d_parent", 0),
+    ("OFF_MOUNT_ROOT", "vfsmount", "mnt_root", 0),
+    ("OFF_MOUNT_FLAGS", "vfsmount", "mnt_flags", 0),
+    (SHARED, "mount", "mnt_t_flags", 0),
+    (INSIDE, "mount", "mnt", 0),
+    ("OFF_TRACED", "task_struct", "ptrace", 0),
+    ("OFF_NSPROXY", "task_struct", "nsproxy", 0),
+    ("OFF_MOUNT_NS", "nsproxy", "mnt_ns", 0),
+    ("OFF_NET_NS", "nsproxy", "net_ns", 0),
+    ("OFF_MOUNT_NS_COMMON", "mnt_namespace", "ns", 0),
+    ("OFF_NET_NS_COMMON", "net", "ns", 0),
+    ("OFF_INUM", "ns_common", "inum", 0),
+    ("OFF_FILES", "task_struct", "files", 0),
+    ("OFF_FD_TABLE", "files_struct", "fdt", 0),
+    ("OFF_FD_ARRAY", "fdtable", "fd", 0),
+    ("OFF_PRIVATE", "file", "private_data", 0),
+    ("OFF_MAP_ID", "bpf_map", "id", 0),
+    ("OFF_LINK_PROGRAM", "bpf_link", "prog", 0),
+    ("OFF_PROGRAM_AUX", "bpf_prog", "aux", 0),
+    ("OFF_PROGRAM_ID", "bpf_prog_aux", "id", 0),
+    ("OFF_UNIX_DENTRY", "unix_sock", "path", POINTER),
+    ("OFF_SOCKET_SK", "socket", "sk", 0),
+    ("OFF_PROTOCOL", "sock", "sk_protocol", 0),
+    ("OFF_SKB_DATA", "sk_buff", "data", 0),
+    ("OFF_SKB_LEN", "sk_buff", "len", 0),
+    ("OFF_EXE_FILE", "mm_struct", "exe_file", 0),
 ];
+
+/// Place of the flags of sharing in `struct mount`, and of the `struct vfsmount` in it, which is all that the programs see:
+/// the first is told from the second.
+const SHARED: &str = "OFF_MOUNT_SHARED";
+const INSIDE: &str = "mount.mnt";
 
 /// Reads the offsets; what can't be read is missing.
 pub(crate) fn offsets(path: &Path) -> Offsets {
@@ -119,6 +156,12 @@ fn parse(bytes: &[u8]) -> Option<Offsets> {
     for (name, at) in wanted {
         all.members(name, at, 0, 0, &mut found)?;
     }
+    let inside = found.remove(INSIDE);
+    if let Some(shared) = found.remove(SHARED)
+        && let Some(offset) = inside.and_then(|inside| shared.checked_sub(inside))
+    {
+        found.insert(SHARED, offset);
+    }
     Some(found)
 }
 
@@ -170,6 +213,8 @@ mod tests {
         for required in ["OFF_GROUP_LEADER", "OFF_START", "OFF_REAL_CRED", "OFF_UID", "OFF_SIGNAL"]
             .iter()
             .chain(&["OFF_TGID", "OFF_ARG_START", "OFF_FILENAME", "OFF_FILE", "OFF_DENTRY", "OFF_LINKS"])
+            .chain(&["OFF_INO", "OFF_DEV", "OFF_DENTRY_INODE", "OFF_MOUNT_ROOT", "OFF_INUM", "OFF_FD_ARRAY"])
+            .chain(&["OFF_MAP_ID", "OFF_PROGRAM_ID", "OFF_LINK_PROGRAM", "OFF_UNIX_DENTRY", "OFF_SKB_DATA"])
         {
             assert!(found.contains_key(*required), "{required} in {found:?}");
         }

@@ -64,15 +64,15 @@ pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
     if let Some(port) = service_port(guard) {
         let _ = guard.forget_port(port);
     }
+    let lsm = guard.lsm.probe(&cgroup);
     remove(&cgroup);
     let mut layers = judge(&report);
     guard.look_at_devices();
     layers.push(lookup(&report, guard.no_lookup()));
     layers.push(device(&report, guard.devices.count(), guard.devices.fault.as_deref()));
-    let lsm = "this version has no BPF-LSM programs: root can signal or trace the proxy and remove the pins";
     layers.push(guard.lineage.probe());
     layers.push(guard.lineage.probe_hold());
-    layers.push(Layer { name: "lsm", state: "absent", proof: lsm.to_owned() });
+    layers.push(lsm);
     layers
 }
 
@@ -83,6 +83,10 @@ fn device(report: &Report, count: usize, fault: Option<&str>) -> Layer {
         ("refused", None) => (
             "enforced",
             format!("a canary's frame from a packet socket did not leave; {count} devices guarded"),
+        ),
+        ("no socket", None) => (
+            "enforced",
+            format!("nobody makes a packet socket (guard.packet_sockets); {count} devices guarded"),
         ),
         (_, Some(fault)) => ("absent", format!("packet sockets of root are not stopped: {fault}")),
         (said, None) => ("absent", format!("frame: expected `refused`, but saw `{said}`")),
@@ -277,6 +281,8 @@ pub(crate) fn child(cgroup: &Path, port: u16, service: u16) -> io::Result<()> {
         "frame={}",
         match frame() {
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => "refused".to_owned(),
+            // the layer `lsm` was faster
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => "no socket".to_owned(),
             Err(error) => error.to_string(),
             Ok(()) => "went through".to_owned(),
         }

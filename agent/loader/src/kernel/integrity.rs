@@ -92,6 +92,11 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// All is as it was left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Something that did not hold meanwhile.
     pub(crate) fn add<E: std::fmt::Display>(
         &mut self,
@@ -211,6 +216,7 @@ impl Guard {
         self.lineage.inspect(&mut self.ebpf, &self.pins, &mut found);
         self.inspect_pins_of_maps(&mut found);
         self.inspect_tables(&mut found);
+        self.lsm.inspect(&mut self.ebpf, &mut found);
         self.integrity.whole = Some(began);
         self.news(found.list)
     }

@@ -14,7 +14,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 29] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -35,6 +35,15 @@ pub(super) const NAMES: [&str; 20] = [
     "TALLIES",
     "EXECUTED",
     "MODE",
+    "LSM_SETTINGS",
+    "LSM_INODES",
+    "LSM_OBJECTS",
+    "LSM_HOME",
+    "LSM_CHILDREN",
+    "LSM_LOADERS",
+    "UNIX_SERVICES",
+    "HOLDER",
+    "JUDGED",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {

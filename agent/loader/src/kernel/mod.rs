@@ -7,6 +7,7 @@
 mod attach;
 mod btf;
 mod canary;
+mod costs;
 mod device;
 mod integrity;
 mod lookup;
@@ -26,9 +27,11 @@ use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
 use crate::lineage::Lineage;
+use crate::lsm::{Lsm, Wish};
 use crate::mode::Mode;
 
 pub(crate) use canary::{Layer, child as canary_child};
+pub(crate) use costs::run as costs;
 pub(crate) use integrity::{Finding, Found};
 pub(crate) use lookup::Port;
 pub(crate) use records::Event;
@@ -93,6 +96,7 @@ pub(crate) struct Guard {
     devices: device::Devices,
     lookup: lookup::Lookup,
     lineage: Lineage,
+    lsm: Lsm,
     ring: aya::maps::RingBuf<aya::maps::MapData>,
     places: BTreeSet<Place>,
     /// Guarded ports of this host.
@@ -126,8 +130,11 @@ impl Guard {
         let integrity = integrity::Integrity::of(&ebpf, pins);
         let lookup = lookup::Lookup::new(pins, lookup::load(&mut ebpf));
         let devices = device::Devices::new(pins, device::load(&mut ebpf));
-        let lineage = Lineage::start(&mut ebpf, pins, &maps, whole == 1)
+        let mut lineage = Lineage::start(&mut ebpf, pins, &maps, whole == 1)
             .map_err(|reason| maps::fault("MEMBERS_OF", &reason))?;
+        let lsm = Lsm::load(&mut ebpf, pins, &maps, cgroup)
+            .map_err(|reason| maps::fault("LSM_SETTINGS", &reason))?;
+        lineage.answer(lsm.judging());
         let map = ebpf.take_map("EVENTS").ok_or_else(|| maps::fault("EVENTS", &"not in the object"))?;
         let ring = map.try_into().map_err(|e| maps::fault("EVENTS", &e))?;
         let mut guard = Self {
@@ -138,6 +145,7 @@ impl Guard {
             devices,
             lookup,
             lineage,
+            lsm,
             ring,
             places: BTreeSet::new(),
             ports: BTreeSet::new(),
@@ -155,6 +163,19 @@ impl Guard {
         self.links = attach::attach(&self.ebpf, &self.cgroup, &self.pins)?;
         self.lookup.attach(&self.ebpf, &self.pins)?;
         self.devices.attach(&mut self.ebpf, &self.cgroup)
+    }
+
+    /// What root may not do to us, from now on. This process is the registered binder by now.
+    pub(crate) fn defend(&mut self, wish: Wish) {
+        self.lsm.attach(&mut self.ebpf);
+        self.wish(wish);
+    }
+
+    /// The same, of another configuration.
+    pub(crate) fn wish(&mut self, wish: Wish) {
+        if let Err(error) = self.lsm.apply(wish) {
+            tracing::error!(error, "guard.self_protection and guard.packet_sockets are not in force");
+        }
     }
 
     /// What is pollable when network devices have come or gone.
@@ -273,6 +294,11 @@ impl Guard {
             _ => Ok(()),
         }
     }
+}
+
+/// A [`Proxy`] as the maps keep it.
+pub(crate) fn registered(proxy: &Proxy) -> [u8; size_of::<Proxy>()] {
+    records::proxy(proxy)
 }
 
 /// Where a kernel tells programs the cookie of a network namespace.

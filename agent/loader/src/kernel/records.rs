@@ -112,6 +112,16 @@ impl Event {
             6 => "device",
             20 => "port",
             21 => "established",
+            80 => "packet-socket",
+            81 => "signal",
+            82 => "trace",
+            83 => "pins",
+            84 => "mount",
+            85 => "bpf",
+            86 => "unix-socket",
+            87 => "exec",
+            88 => "kernel-code",
+            89 => "traffic-control",
             _ => "unknown",
         }
     }

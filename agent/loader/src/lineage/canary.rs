@@ -22,7 +22,7 @@ const NAME: &str = "lineage";
 
 /// No proxy may name a session so.
 pub(super) fn is_own(session: Session) -> bool {
-    matches!(session, CANARY | hold::REFUSED)
+    matches!(session, CANARY | hold::REFUSED | crate::lsm::CANARY)
 }
 
 impl Lineage {

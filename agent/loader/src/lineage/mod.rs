@@ -25,6 +25,7 @@ use sluice_api::common;
 use sluice_api::handover::Execution;
 
 use crate::kernel::Found;
+use crate::lsm::Judging;
 use crate::process;
 use crate::queue::Queue;
 use crate::tell::wall_us;
@@ -53,6 +54,8 @@ pub(crate) struct Lineage {
     /// Why the programs are not attached.
     fault: Option<String>,
     hold: Result<Hold, String>,
+    /// Ties judged sessions to this process, where the kernel has the layer `lsm`.
+    judging: Option<Judging>,
     /// The root of cgroup v2 is guarded, and with it every process.
     whole_host: bool,
     /// Read from the ring while a canary was looked for.
@@ -89,12 +92,18 @@ impl Lineage {
             members: map("MEMBERS_OF")?.try_into().map_err(words)?,
             tallies: map("TALLIES")?.try_into().map_err(words)?,
             hold: Hold::start(&maps.join("MEMBERS_OF")),
+            judging: None,
             whole_host,
             fault,
             ahead: VecDeque::new(),
             queue: Queue::new(MAX_KEPT),
             names: HashMap::new(),
         })
+    }
+
+    /// From now on judged sessions execute nothing without this process.
+    pub(crate) fn answer(&mut self, judging: Option<Judging>) {
+        self.judging = judging;
     }
 
     /// Looks whether the programs are still at their tracepoints, and puts them back where not.
@@ -149,6 +158,9 @@ impl Lineage {
 
     fn judge(&mut self, session: Session, marked: &[u32]) -> Result<(), String> {
         let hold = self.hold.as_mut().map_err(|fault| fault.clone())?;
+        if let Some(judging) = &mut self.judging {
+            judging.add(session)?;
+        }
         for pid in marked {
             hold.judge(session, *pid, self.whole_host)?;
         }
@@ -234,6 +246,9 @@ impl Lineage {
             let _ = self.tallies.remove(&session);
             if let Ok(hold) = &self.hold {
                 hold.forget(session);
+            }
+            if let Some(judging) = &mut self.judging {
+                judging.remove(session);
             }
         }
         Rest { remaining, lost: lost.unwrap_or(Tally { records: 0, forks: 0 }) }

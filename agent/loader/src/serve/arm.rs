@@ -17,6 +17,7 @@ use super::{Loader, fault, talk};
 use crate::failure::Served;
 use crate::grounds;
 use crate::kernel::Guard;
+use crate::lsm::Wish;
 use crate::mode;
 use crate::names::{Known, Resolver, now_s, wanted};
 use crate::notify;
@@ -52,6 +53,7 @@ impl Loader {
         guard.guard_ports(&guarded_ports(&config)).map_err(fault("the guard"))?;
         guard.register_binder().map_err(fault("the guard"))?;
         guard.attach().map_err(fault("the guard does not stand"))?;
+        guard.defend(Wish::of(&config.guard));
         let port = port(&config)?;
         // before the bind: a listener is the proxy's own because the bind program has seen it
         guard.listen_at(port).map_err(fault("the guard"))?;

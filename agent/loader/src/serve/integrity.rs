@@ -116,7 +116,8 @@ impl Loader {
     /// What happened while there was no loader, as far as it can be told.
     pub(super) fn gap(&mut self, found: &Found) {
         let Some(last) = found.last else { return };
-        let seconds = now_s().saturating_sub(last);
+        // whole seconds, rounded up
+        let seconds = now_s().saturating_sub(last).saturating_add(1);
         if found.held && seconds <= GAP_S {
             return;
         }

@@ -5,6 +5,7 @@ use sluice_config::{Config, Target};
 
 use super::Loader;
 use crate::grounds;
+use crate::lsm::Wish;
 use crate::names::wanted;
 use crate::proxy;
 use crate::watch::Watch;
@@ -76,6 +77,7 @@ impl Loader {
             return;
         }
         self.resolver.order(wanted(&config), config.guard.refresh);
+        self.guard.wish(Wish::of(&config.guard));
         self.config = config;
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);

@@ -1,6 +1,8 @@
 //! The PostgreSQL service: [`door`] establishes a session, [`relay`] carries it, [`catalogue`] knows the target.
 pub mod catalogue;
+pub(crate) mod classify;
 mod door;
+mod parameter;
 mod preview;
 pub mod relay;
 mod tape;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use sluice_config::{Host, Target};
-use sluice_protocol::postgres::sql::{Catalogue, Owner, VerdictCache};
+use sluice_protocol::postgres::sql::{Catalogue, Owner, VerdictCache, Vouched};
 use tokio::sync::Notify;
 
 use self::catalogue::{CatalogueError, Catalogues};
@@ -24,6 +26,7 @@ use crate::gate::GatedSession;
 use crate::intake::Inbound;
 use crate::masking::MaskKey;
 use crate::tls::{Names, Stream};
+use crate::upstream::postgres::Aside;
 
 /// Verdicts that are kept, of all targets.
 const VERDICTS: usize = 8192;
@@ -52,11 +55,26 @@ impl Postgres {
         catalogues.known(database).await
     }
 
+    /// What is known of a database, read by way of `aside` where nobody has read it lately.
+    pub(crate) async fn catalogue(
+        &self,
+        target: &Target,
+        database: &str,
+        aside: &Aside,
+    ) -> Result<Arc<Catalogue>, CatalogueError> {
+        let (catalogues, owner) = self.catalogues(target);
+        catalogues.get(database, &owner, None, || aside.client()).await
+    }
+
     /// Catalogues of a target, and what its owner says of it.
     fn catalogues(&self, target: &Target) -> (Arc<Catalogues>, Arc<Owner>) {
         let owner = target.postgres().map_or_else(Owner::default, |postgres| Owner {
             classes: postgres.classes.clone(),
-            vouched: postgres.vouched.clone(),
+            vouched: postgres
+                .vouched
+                .iter()
+                .map(|v| Vouched { name: v.name.clone(), sha256: v.sha256.clone() })
+                .collect(),
         });
         let mut all = self.catalogues.lock();
         let key = (target.name.clone(), format!("{owner:?}"));

@@ -112,7 +112,8 @@ impl Statement {
             && !self.effects.contains(Effects::GRANT)
             && !self.effects.contains(Effects::ADMIN)
             && !self.effects.contains(Effects::FILE)
-            && !self.effects.contains(Effects::UNKNOWN);
+            && !self.effects.contains(Effects::UNKNOWN)
+            && !self.locks;
         BTreeMap::from([
             ("statement", Feature::Text(self.kind.word().to_owned())),
             ("effects", Feature::Text(self.effects.to_string())),

@@ -16,6 +16,7 @@ mod cache;
 mod catalogue;
 mod limits;
 mod path;
+mod plpgsql;
 mod reason;
 mod skeleton;
 mod statement;
@@ -24,8 +25,9 @@ mod touched;
 pub use analyse::analyse;
 pub use cache::{CacheKey, VerdictCache};
 pub use catalogue::{
-    CastRow, Catalogue, CatalogueError, Column, ColumnRow, Function, FunctionRow, InheritRow, OperatorRow,
-    Owner, QUERIES, Queries, Relation, RelationKind, RelationRow, Rows, TypeRow, Volatility,
+    CallRow, CastRow, Catalogue, CatalogueError, Column, ColumnRow, ForeignKeyRow, Function, FunctionRow,
+    InheritRow, OperatorRow, Owner, QUERIES, Queries, Relation, RelationKind, RelationRow, Rows, TriggerRow,
+    TypeRow, UniqueRow, Volatility, Vouched,
 };
 pub use limits::{MAX_NESTING, MAX_TEXT};
 pub use path::SearchPath;

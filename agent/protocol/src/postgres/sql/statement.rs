@@ -208,7 +208,9 @@ pub enum Kind {
     Grant,
     /// VACUUM, ANALYZE, CLUSTER, REINDEX, CHECKPOINT, roles, databases, tablespaces, ALTER SYSTEM, LOAD.
     Admin,
-    /// DO, CALL, whatever can't be judged, text that does not parse.
+    /// CALL of a procedure.
+    Call,
+    /// DO, whatever can't be judged, text that does not parse.
     Unknown,
 }
 
@@ -245,6 +247,7 @@ impl Kind {
             Kind::Ddl => "ddl",
             Kind::Grant => "grant",
             Kind::Admin => "admin",
+            Kind::Call => "call",
             Kind::Unknown => "unknown",
         }
     }

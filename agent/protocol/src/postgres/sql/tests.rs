@@ -1,8 +1,10 @@
 //! Statements and what they are understood to do, against the database of the tour.
 use proptest::prelude::*;
 
-use super::catalogue::{ColumnRow, FunctionRow, Owner, RelationRow, Rows};
+use super::catalogue::{ColumnRow, FunctionRow, Owner, RelationRow, Rows, Vouched};
 use super::*;
+
+mod bodies;
 
 const CUSTOMERS: u32 = 20001;
 
@@ -13,7 +15,7 @@ fn relation(oid: u32, name: &str, kind: &str, definition: Option<&str>) -> Relat
         name: name.into(),
         kind: kind.into(),
         definition: definition.map(Into::into),
-        has_rules: false,
+        rules: Vec::new(),
     }
 }
 
@@ -24,6 +26,7 @@ fn columns(rows: &mut Rows, relation: u32, names: &[&str]) {
         name: (*name).into(),
         type_oid: 25,
         generated: false,
+        from: Vec::new(),
         words: String::new(),
     }));
 }
@@ -45,10 +48,24 @@ fn function(oid: u32, name: &str, volatility: &str, kind: &str, args: i32) -> Fu
         returns: 25,
         out_names: Vec::new(),
         extension: false,
+        definition: None,
+        digest: None,
+        arguments: String::new(),
+        supports: Vec::new(),
     }
 }
 
 fn catalogue() -> Catalogue {
+    let mut owner = Owner::default();
+    owner.classes.insert("public.customers.email".into(), "pii.email".into());
+    owner.classes.insert("public.customers.card_number".into(), "pii.card".into());
+    owner.vouched.push(Vouched { name: "public.order_total".into(), sha256: None });
+    let (catalogue, missing) = Catalogue::assemble(rows(), &owner);
+    assert!(missing.is_empty(), "{missing:?}");
+    catalogue
+}
+
+fn rows() -> Rows {
     let mut rows = Rows { version: 150_008, ..Rows::default() };
     let view = " SELECT o.id,\n    c.email\n   FROM (public.orders o\n     JOIN public.customers c ON ((c.id = o.customer_id)));";
     rows.relations = vec![
@@ -78,13 +95,7 @@ fn catalogue() -> Catalogue {
         function(21001, "order_total", "v", "f", 1),
         function(21002, "close_order", "v", "f", 1),
     ];
-    let mut owner = Owner::default();
-    owner.classes.insert("public.customers.email".into(), "pii.email".into());
-    owner.classes.insert("public.customers.card_number".into(), "pii.card".into());
-    owner.vouched.push("public.order_total".into());
-    let (catalogue, missing) = Catalogue::assemble(rows, &owner);
-    assert!(missing.is_empty(), "{missing:?}");
-    catalogue
+    rows
 }
 
 #[test]

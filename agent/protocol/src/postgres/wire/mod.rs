@@ -19,3 +19,6 @@ pub mod write;
 
 pub use frame::{Head, InvalidMessage};
 pub use report::Report;
+
+#[cfg(test)]
+mod documented;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_protocol::postgres::sql::{
-    CastRow, Catalogue, ColumnRow, FunctionRow, InheritRow, OperatorRow, Owner, QUERIES, RelationRow, Rows,
-    TypeRow,
+    CallRow, CastRow, Catalogue, ColumnRow, ForeignKeyRow, FunctionRow, InheritRow, OperatorRow, Owner,
+    QUERIES, RelationRow, Rows, TriggerRow, TypeRow, UniqueRow,
 };
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row};
@@ -152,6 +152,10 @@ pub async fn fetch(client: &Client) -> Result<Rows, tokio_postgres::Error> {
         operators: read(client, QUERIES.operators, operator).await?,
         types: read(client, QUERIES.types, type_row).await?,
         casts: read(client, QUERIES.casts, cast).await?,
+        triggers: read(client, QUERIES.triggers, trigger).await?,
+        foreign_keys: read(client, QUERIES.foreign_keys, foreign_key).await?,
+        unique: read(client, QUERIES.unique, unique).await?,
+        calls: read(client, QUERIES.calls, call).await?,
     };
     client.batch_execute("COMMIT").await?;
     Ok(rows)
@@ -172,7 +176,7 @@ fn relation(row: &Row) -> Result<RelationRow, tokio_postgres::Error> {
         name: row.try_get(2)?,
         kind: row.try_get(3)?,
         definition: row.try_get(4)?,
-        has_rules: row.try_get(5)?,
+        rules: row.try_get(5)?,
     })
 }
 
@@ -183,7 +187,8 @@ fn column(row: &Row) -> Result<ColumnRow, tokio_postgres::Error> {
         name: row.try_get(2)?,
         type_oid: row.try_get(3)?,
         generated: row.try_get(4)?,
-        words: row.try_get(5)?,
+        from: row.try_get(5)?,
+        words: row.try_get(6)?,
     })
 }
 
@@ -207,6 +212,10 @@ fn function(row: &Row) -> Result<FunctionRow, tokio_postgres::Error> {
         returns: row.try_get(11)?,
         out_names: row.try_get(12)?,
         extension: row.try_get(13)?,
+        definition: row.try_get(14)?,
+        digest: row.try_get(15)?,
+        arguments: row.try_get::<_, Option<String>>(16)?.unwrap_or_default(),
+        supports: row.try_get(17)?,
     })
 }
 
@@ -226,4 +235,32 @@ fn type_row(row: &Row) -> Result<TypeRow, tokio_postgres::Error> {
 
 fn cast(row: &Row) -> Result<CastRow, tokio_postgres::Error> {
     Ok(CastRow { target: row.try_get(0)?, function: row.try_get(1)? })
+}
+
+fn trigger(row: &Row) -> Result<TriggerRow, tokio_postgres::Error> {
+    Ok(TriggerRow {
+        relation: row.try_get(0)?,
+        function: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        definition: row.try_get(3)?,
+    })
+}
+
+fn foreign_key(row: &Row) -> Result<ForeignKeyRow, tokio_postgres::Error> {
+    Ok(ForeignKeyRow {
+        child: row.try_get(0)?,
+        parent: row.try_get(1)?,
+        on_delete: row.try_get(2)?,
+        on_update: row.try_get(3)?,
+        child_columns: row.try_get(4)?,
+        parent_columns: row.try_get(5)?,
+    })
+}
+
+fn unique(row: &Row) -> Result<UniqueRow, tokio_postgres::Error> {
+    Ok(UniqueRow { relation: row.try_get(0)?, attnum: row.try_get(1)? })
+}
+
+fn call(row: &Row) -> Result<CallRow, tokio_postgres::Error> {
+    Ok(CallRow { relation: row.try_get(0)?, domain: row.try_get(1)?, function: row.try_get(2)? })
 }

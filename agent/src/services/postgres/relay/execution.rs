@@ -35,6 +35,8 @@ impl Understood {
 pub(super) struct Prepared {
     /// Its text; that of the whole PREPARE for one of those.
     pub(super) text: Box<str>,
+    /// Types of its parameters, as far as the client has said them.
+    pub(super) types: Box<[u32]>,
     /// Made by PREPARE: the statement inside is what runs.
     pub(super) by_sql: bool,
     /// Its columns, once the target has described them. They can't change: the target refuses to run a prepared

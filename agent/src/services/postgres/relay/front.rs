@@ -5,7 +5,7 @@ use sluice_api::record;
 use sluice_policy::{Ask, Operation, Resource, ResourceKind};
 use sluice_protocol::postgres::sql::{Kind, Outputs};
 use sluice_protocol::postgres::wire::frame::{HEAD, Head, Message};
-use sluice_protocol::postgres::wire::front::{self, Bind, Execute, Formats, Named, Parse, kind};
+use sluice_protocol::postgres::wire::front::{self, Bind, Execute, Named, Parse, kind};
 use sluice_protocol::postgres::wire::{
     InvalidMessage, Report, report::code, session, session::Lookup, write,
 };
@@ -15,6 +15,7 @@ use super::execution::{Entry, Execution, Portal, Prepared, Run, Started, Underst
 use super::machine::{End, MAX_OWED, MAX_WHOLE, Machine, Passing, Pause};
 use super::understand::{Judged, Wish, refused};
 use crate::gate::Outcome;
+use crate::services::postgres::parameter::shown;
 
 /// Messages of fixed content are no longer than this.
 const MAX_SMALL: usize = 64 << 10;
@@ -236,7 +237,7 @@ impl<R: Tape> Machine<R> {
             self.refuse(false, &report);
             return Ok(Taken::Yes);
         }
-        let prepared = Prepared { text: text.into(), ..Prepared::default() };
+        let prepared = Prepared { text: text.into(), types: parse.types.into(), ..Prepared::default() };
         let owed = session::Owed::Parse { name: parse.name.into(), statement: Arc::new(prepared) };
         self.forward(message, owed);
         Ok(Taken::Yes)
@@ -263,7 +264,7 @@ impl<R: Tape> Machine<R> {
             return Ok(Taken::Yes);
         }
         let parameters =
-            bind.parameters.iter().enumerate().map(|(i, p)| shown(&bind.formats, i, *p)).collect();
+            bind.parameters.iter().enumerate().map(|(i, p)| shown(bind.formats.binary(i), *p)).collect();
         let portal = Portal {
             prepared,
             understood: (!analysis.statements.is_empty()).then_some(Understood { analysis, index: 0 }),
@@ -452,15 +453,6 @@ fn copy_in(wishes: &[Wish], runs: &[Run]) -> Option<u64> {
     let reads =
         |wish: &Wish| wish.understood.statement().is_some_and(|s| matches!(s.kind, Kind::CopyFrom(_)));
     pairs.find(|(wish, _)| reads(wish)).map(|(_, run)| run.operation)
-}
-
-/// A parameter for people: text as it is, binary in PostgreSQL's own notation for bytes.
-fn shown(formats: &Formats, index: usize, value: Option<&[u8]>) -> String {
-    match value {
-        None => "NULL".to_owned(),
-        Some(bytes) if formats.binary(index) => format!("\\x{}", hex::encode(bytes)),
-        Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-    }
 }
 
 fn not_utf8() -> Report<'static> {

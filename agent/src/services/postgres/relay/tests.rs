@@ -127,7 +127,7 @@ fn catalogue() -> Catalogue {
             name: name.into(),
             kind: "r".into(),
             definition: None,
-            has_rules: false,
+            rules: Vec::new(),
         });
         rows.columns.extend(columns.iter().zip(1..).map(|(name, attnum)| ColumnRow {
             relation: oid,
@@ -135,6 +135,7 @@ fn catalogue() -> Catalogue {
             name: (*name).into(),
             type_oid: 25,
             generated: false,
+            from: Vec::new(),
             words: String::new(),
         }));
     }

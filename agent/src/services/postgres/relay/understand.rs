@@ -17,7 +17,7 @@ use super::execution::{After, Portal, Prepared, Run, Started, Understood};
 use super::machine::{Granted, Holding, Machine, Pause};
 use crate::gate::{Means, Outcome, Permit};
 use crate::services::postgres::catalogue::MAX_AGE;
-use crate::services::postgres::preview::Questions;
+use crate::services::postgres::preview::{Given, Questions};
 
 /// A recorded text or parameter is cut at this many bytes.
 const MAX_RECORDED: usize = 1 << 20;
@@ -29,6 +29,14 @@ pub(super) struct Wish {
     pub(super) parameters: Vec<String>,
     /// Run as a portal: PREPARE and DECLARE have made their names before.
     pub(super) portal: Option<Arc<Portal>>,
+}
+
+impl Wish {
+    /// Parameters, with the types that the client has said.
+    fn given(&self) -> Given<'_> {
+        let types = self.portal.as_ref().map_or(&[][..], |portal| &portal.prepared.types);
+        Given { parameters: &self.parameters, types }
+    }
 }
 
 /// What came of judging a message.
@@ -158,7 +166,7 @@ impl<R: Tape> Machine<R> {
                         );
                         self.announce(number, &operation, &waiting);
                         let questions = plain
-                            .then(|| Questions::of(&wish.text, statement, &wish.parameters, &self.path))
+                            .then(|| Questions::of(&wish.text, statement, wish.given(), &self.path))
                             .flatten();
                         held.push(Holding { index, operation: number, questions, held: waiting });
                         continue;
@@ -379,7 +387,7 @@ impl<R: Tape> Machine<R> {
             match &statement.kind {
                 Kind::Prepare { name } => {
                     let prepared =
-                        Prepared { text: wish.text.as_ref().into(), by_sql: true, shape: Default::default() };
+                        Prepared { text: wish.text.as_ref().into(), by_sql: true, ..Prepared::default() };
                     after.push(After::Prepared(name.clone(), Arc::new(prepared)));
                 }
                 Kind::Declare { name, hold, .. } => {

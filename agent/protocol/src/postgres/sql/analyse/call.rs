@@ -16,8 +16,12 @@ use super::{Judge, boxed, inner};
 struct Meant {
     aggregate: bool,
     returns_set: bool,
-    /// A function of a user: its result may hold anything.
-    doubtful: bool,
+    /// What bodies of functions bring into the result.
+    result: Value,
+    /// What a body is called with decides something in it.
+    decides: bool,
+    /// What a body is called with flows to where nothing masks it.
+    copies: bool,
     total: bool,
     total_in_all: bool,
 }
@@ -99,7 +103,9 @@ impl<'a> Judge<'a> {
         values: &[Value],
         _env: &Env<'_>,
     ) -> Value {
-        let candidates = self.candidates(schema, name, values.len());
+        // unnest(a, b) in FROM is the grammar's own: unnest(a) beside unnest(b)
+        let arguments = if is_unnest(schema, name) { values.len().min(1) } else { values.len() };
+        let candidates = self.candidates(schema, name, arguments);
         if candidates.is_empty() {
             return self.no_function(schema, name, values);
         }
@@ -110,15 +116,16 @@ impl<'a> Judge<'a> {
         let mut result = Value::derived();
         for (i, value) in values.iter().enumerate() {
             result.mix(value);
-            if meant.aggregate {
+            if meant.copies {
+                self.copy_out(value);
+            }
+            if meant.aggregate || meant.decides {
                 self.decide(value);
             } else if meant.returns_set || !(meant.total_in_all || meant.total && i == 0) {
                 self.may_tell(value);
             }
         }
-        if meant.doubtful {
-            result.mix(&self.doubt());
-        }
+        result.mix(&meant.result);
         result
     }
 
@@ -160,7 +167,7 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    fn judge_function(&mut self, function: &Function, meant: &mut Meant) {
+    fn judge_function(&mut self, function: &'a Function, meant: &mut Meant) {
         meant.aggregate |= matches!(function.kind, 'a' | 'w');
         meant.returns_set |= function.returns_set;
         if function.builtin {
@@ -177,31 +184,37 @@ impl<'a> Judge<'a> {
             self.does(Effects::READ);
             return;
         }
-        if function.kind == 'p' {
-            self.unknown(format!("procedure {}.{}", function.schema, function.name));
-            return;
-        }
-        if builtins::runs_sql(&function.name) {
-            self.unknown(format!("{} runs SQL of its own", named()));
-            return;
-        }
-        // what an extension declares, whoever installed it answers for
+        // whoever installed an extension answers for what it declares
         if function.extension {
-            if function.volatility == Volatility::Volatile {
+            if builtins::runs_sql(&function.name) {
+                self.unknown(format!("{} runs SQL of its own", named()));
+            } else if function.volatility == Volatility::Volatile
+                && !builtins::is_harmless_elsewhere(&function.name)
+            {
                 self.unknown(format!("{} is volatile and nobody vouches for it", named()));
             }
             return;
         }
-        let opaque = matches!(function.kind, 'a' | 'w');
-        if function.volatility == Volatility::Volatile || opaque {
-            self.unknown(format!("{} is volatile and nobody vouches for it", named()));
-        } else if function.security_definer {
-            self.unknown(format!("{} runs with its owner's rights and nobody vouches for it", named()));
-        } else {
-            // its body may read whatever the role may: what it returns is in doubt
-            self.does(Effects::READ);
-            meant.doubtful = true;
+        if function.kind == 'a' && !function.supports.is_empty() {
+            for support in &function.supports {
+                match self.catalogue.function(*support) {
+                    Some(support) => self.judge_function(support, meant),
+                    None => {
+                        drop(self.missing(format!("{} has a part that is not in the catalogue", named())))
+                    }
+                }
+            }
+            return;
         }
+        let made = self.body(function, None);
+        let hint = if function.vouched_otherwise { " (it is vouched for, but not as it is now)" } else { "" };
+        self.does(Effects::READ);
+        self.take_over(&made, &format!("{}{hint}", named()));
+        let (decides, copies) = made.uses_argument();
+        meant.decides |= decides;
+        meant.copies |= copies;
+        let result = made.returned().unwrap_or_else(|| self.doubt());
+        meant.result.mix(&result);
     }
 
     fn builtin(&mut self, function: &Function) {
@@ -226,16 +239,26 @@ impl<'a> Judge<'a> {
     /// A function behind a cast or an operator that users made.
     pub(super) fn call_by_oid(&mut self, oid: u32, value: &mut Value) {
         let catalogue = self.catalogue;
-        let function =
-            catalogue.functions_by_oid.get(&oid).and_then(|(name, i)| catalogue.functions.get(name)?.get(*i));
+        let function = catalogue.function(oid);
         let mut meant = Meant::default();
         match function {
-            Some(function) => self.judge_function(function, &mut meant),
+            Some(function) => {
+                let before = self.out.functions.len();
+                self.judge_function(function, &mut meant);
+                // an extension's operator of the same name may be meant or not: nobody asked to call its function
+                if function.extension {
+                    self.out.functions.truncate(before);
+                }
+            }
             None => drop(self.missing("a function behind a cast or an operator is not in the catalogue")),
         }
-        if meant.doubtful {
-            value.mix(&self.doubt());
+        if meant.decides {
+            self.may_tell(value);
         }
+        if meant.copies {
+            self.copy_out(value);
+        }
+        value.mix(&meant.result);
     }
 
     /// An operator: those of pg_catalog are fine; one that users made calls its function. `true`
@@ -286,6 +309,9 @@ impl<'a> Judge<'a> {
         let Some((schema, name)) = qualified(&call.funcname) else { return (None, None) };
         let own = Some(name.to_owned());
         let mut found: Option<Vec<String>> = None;
+        if is_unnest(schema, name) && call.args.len() > 1 {
+            return (own, Some(vec![name.to_owned(); call.args.len()]));
+        }
         for function in self.candidates(schema, name, call.args.len()) {
             let columns = self.columns_of(function, name);
             match (&found, columns) {
@@ -319,4 +345,8 @@ impl<'a> Judge<'a> {
             .any(|t| t.oid == function.returns && t.relation != 0);
         (!composite).then(|| vec![name.to_owned()])
     }
+}
+
+fn is_unnest(schema: Option<&str>, name: &str) -> bool {
+    name == "unnest" && schema.is_none_or(|s| s == "pg_catalog")
 }

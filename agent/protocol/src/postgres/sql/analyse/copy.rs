@@ -73,8 +73,12 @@ impl Judge<'_> {
             return;
         };
         self.uses(relation, Access::Insert);
-        if relation.has_rules {
-            self.unknown(format!("{}.{} has rules", relation.schema, relation.name));
+        self.consequences(relation, Access::Insert, None);
+        let named: Vec<&str> = strings(&copy.attlist).collect();
+        for column in &relation.columns {
+            if named.is_empty() || named.contains(&column.name.as_str()) {
+                self.looked_up(relation, Some(&column.name), None);
+            }
         }
         if let Some(condition) = boxed(&copy.where_clause) {
             let mut env = Env::new();

@@ -27,21 +27,27 @@ impl<'a> Judge<'a> {
             return None;
         };
         self.uses_where(relation, access, has_where);
-        match relation.kind {
-            RelationKind::Table | RelationKind::ForeignTable => {}
-            // which tables it writes to depends on the view, its rules and its triggers
-            _ => drop(self.unknown(format!(
-                "a write through {}.{}, which is no table",
-                relation.schema, relation.name
-            ))),
-        }
-        if relation.has_rules {
-            self.unknown(format!(
-                "{}.{} has rules that turn writes into others",
-                relation.schema, relation.name
-            ));
+        if !matches!(relation.kind, RelationKind::Table | RelationKind::ForeignTable | RelationKind::View) {
+            self.unknown(format!("a write to {}.{}, which is no table", relation.schema, relation.name));
         }
         Some(relation)
+    }
+
+    /// What the write brings with it, here and behind a view.
+    fn follows(
+        &mut self,
+        relation: Option<&'a Relation>,
+        access: Access,
+        has_where: bool,
+        columns: Option<&[&str]>,
+    ) {
+        match relation {
+            Some(relation) if relation.kind == RelationKind::View => {
+                self.write_view(relation, access, has_where, columns);
+            }
+            Some(relation) => self.consequences(relation, access, columns),
+            None => {}
+        }
     }
 
     /// The relation by its name in the statement.
@@ -54,6 +60,7 @@ impl<'a> Judge<'a> {
 
     pub(super) fn insert(&mut self, insert: &InsertStmt, outer: &Env<'_>) -> Columns {
         let relation = self.written(insert.relation.as_ref(), Access::Insert, true);
+        self.follows(relation, Access::Insert, true, None);
         let mut base = Env::within(outer);
         if let Some(with) = &insert.with_clause {
             self.with(with, &mut base);
@@ -112,6 +119,7 @@ impl<'a> Judge<'a> {
         if let Some(relation) = relation {
             self.uses(relation, Access::Update);
         }
+        self.follows(relation, Access::Update, true, Some(&set_columns(&clause.target_list)));
         self.assignments(&clause.target_list, relation, env);
         if let Some(condition) = boxed(&clause.where_clause) {
             let value = self.expr(condition, env);
@@ -123,6 +131,7 @@ impl<'a> Judge<'a> {
         let has_where = says_which(boxed(&update.where_clause));
         self.out.has_where &= has_where;
         let relation = self.written(update.relation.as_ref(), Access::Update, has_where);
+        self.follows(relation, Access::Update, has_where, Some(&set_columns(&update.target_list)));
         let mut base = Env::within(outer);
         if let Some(with) = &update.with_clause {
             self.with(with, &mut base);
@@ -140,6 +149,7 @@ impl<'a> Judge<'a> {
         let has_where = says_which(boxed(&delete.where_clause));
         self.out.has_where &= has_where;
         let relation = self.written(delete.relation.as_ref(), Access::Delete, has_where);
+        self.follows(relation, Access::Delete, has_where, None);
         let mut base = Env::within(outer);
         if let Some(with) = &delete.with_clause {
             self.with(with, &mut base);
@@ -191,15 +201,18 @@ impl<'a> Judge<'a> {
                 let says = has_where || access == Access::Insert;
                 self.out.has_where &= says;
                 self.uses_where(relation, access, says);
+                self.follows(Some(relation), access, says, Some(&set_columns(&clause.target_list)));
             }
             if let Some(condition) = boxed(&clause.condition) {
                 let value = self.expr(condition, &env);
                 self.decide(&value);
             }
             self.assignments(&clause.target_list, relation, &env);
-            for value in &clause.values {
+            let names = set_columns(&clause.target_list);
+            for (at, value) in clause.values.iter().enumerate() {
                 let value = self.node(value, &env);
-                self.copy_unclean(&value);
+                let name = names.get(at).copied();
+                self.assign(relation, name, name.is_none().then_some(at), &value);
             }
         }
         self.returning(merge.returning_clause.as_ref(), relation, &env)
@@ -247,29 +260,27 @@ impl<'a> Judge<'a> {
 
     /// A value is stored in a column, by its name or its position among all. Under its own class it stays masked;
     /// anywhere else it could be read in clear later.
-    fn assign(
+    pub(super) fn assign(
         &mut self,
-        relation: Option<&Relation>,
+        relation: Option<&'a Relation>,
         name: Option<&str>,
         position: Option<usize>,
         value: &Value,
     ) {
+        if let Some(relation) = relation {
+            self.looked_up(relation, name, position);
+        }
         if value.is_clean() {
             return;
         }
-        let column = relation.and_then(|relation| match (name, position) {
-            (Some(name), _) => relation.columns.iter().find(|c| c.name == name),
-            (None, Some(at)) => relation.columns.get(at),
-            (None, None) => None,
-        });
-        let class = column.and_then(|column| column.class.as_deref());
-        let same = |id: &ColumnId| class.is_some() && self.catalogue.class(*id) == class;
+        let class = relation.and_then(|relation| self.class_written(relation, name, position));
+        let same = |id: &ColumnId| class.is_some() && self.catalogue.class(*id) == class.as_deref();
         if value.doubt || !value.sources.iter().all(same) {
             self.copy_out(value);
         }
     }
 
-    fn copy_unclean(&mut self, value: &Value) {
+    pub(super) fn copy_unclean(&mut self, value: &Value) {
         if !value.is_clean() {
             self.copy_out(value);
         }
@@ -292,6 +303,11 @@ impl<'a> Judge<'a> {
         }
         self.targets(&clause.exprs, env)
     }
+}
+
+/// The columns of SET, or of the list behind a table's name.
+fn set_columns(list: &[Node]) -> Vec<&str> {
+    list.iter().filter_map(assigned).map(|target| target.name.as_str()).collect()
 }
 
 fn assigned(node: &Node) -> Option<&ResTarget> {

@@ -31,7 +31,8 @@ impl Judge<'_> {
     fn expr_here(&mut self, node: &NodeEnum, env: &Env<'_>) -> Value {
         match node {
             NodeEnum::ColumnRef(column) => self.column_ref(column, env),
-            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SetToDefault(_) => Value::derived(),
+            NodeEnum::ParamRef(_) => self.argument.clone().unwrap_or_else(Value::derived),
+            NodeEnum::AConst(_) | NodeEnum::SetToDefault(_) => Value::derived(),
             NodeEnum::SqlvalueFunction(_) | NodeEnum::CurrentOfExpr(_) => Value::derived(),
             NodeEnum::AExpr(e) => self.operation(e, env),
             NodeEnum::FuncCall(call) => self.call(call, env),
@@ -123,6 +124,7 @@ impl Judge<'_> {
             }
             NodeEnum::JsonKeyValue(e) => {
                 let mut value = self.computed(&e.key, env);
+                self.may_tell(&value);
                 value.mix(&self.json_value(e.value.as_deref(), env));
                 value
             }
@@ -348,6 +350,11 @@ impl Judge<'_> {
         ];
         let patterns = [AExprKind::AexprLike, AExprKind::AexprIlike, AExprKind::AexprSimilar];
         if compares.iter().any(|k| *k as i32 == e.kind) {
+            // with a NULL among the others the answer is NULL or not: `x = ANY (ARRAY['guess', NULL])`
+            let never_null = [AExprKind::AexprDistinct, AExprKind::AexprNotDistinct];
+            if !never_null.iter().any(|k| *k as i32 == e.kind) {
+                self.may_tell(&value);
+            }
             return value;
         }
         if patterns.iter().any(|k| *k as i32 == e.kind) {
@@ -356,7 +363,12 @@ impl Judge<'_> {
             return value;
         }
         let name = strings(&e.name).last().unwrap_or("");
+        // (x, 1) = ('guess', NULL) is false or NULL
+        let rows = [&e.lexpr, &e.rexpr]
+            .into_iter()
+            .any(|side| matches!(boxed(side), Some(NodeEnum::RowExpr(_) | NodeEnum::SubLink(_))));
         let total = e.kind == AExprKind::AexprOp as i32
+            && !rows
             && match name {
                 "||" | "=" | "<>" | "<" | "<=" | ">" | ">=" | "@>" | "<@" | "&&" => true,
                 "->" | "->>" | "#>" | "#>>" | "~" | "!~" | "~*" | "!~*" | "~~" | "!~~" | "~~*" | "!~~*" => {
@@ -416,9 +428,26 @@ impl Judge<'_> {
             // its CHECK may call anything
             value.mix(&self.doubt());
         }
+        for function in self.catalogue.checks.get(&oid).cloned().unwrap_or_default() {
+            self.call_by_oid(function, value);
+        }
         let casts = self.catalogue.casts.get(&oid).cloned().unwrap_or_default();
         for function in casts {
             self.call_by_oid(function, value);
+        }
+    }
+
+    /// A variable or argument of this type gets a value: what a domain checks it by.
+    pub(super) fn checked_as(&mut self, name: &TypeName) {
+        let Some((schema, type_name)) = qualified(&name.names).filter(|_| !name.pct_type) else {
+            self.unknown("a variable of a column's type");
+            return;
+        };
+        let catalogue = self.catalogue;
+        let named = catalogue.types.iter().filter(|(s, _)| schema.is_none_or(|schema| schema == *s));
+        let oids: Vec<u32> = named.filter_map(|(_, types)| types.get(type_name)).map(|t| t.oid).collect();
+        for function in oids.iter().filter_map(|oid| catalogue.checks.get(oid)).flatten() {
+            self.call_by_oid(*function, &mut Value::derived());
         }
     }
 
@@ -443,6 +472,10 @@ impl Judge<'_> {
         let mut value = test;
         columns.iter().for_each(|(_, v)| value.mix(v));
         value.derived = true;
+        if link.sub_link_type != SubLinkType::ArraySublink as i32 {
+            // x IN (SELECT …) with a NULL in it; more rows than one fail
+            self.may_tell(&value);
+        }
         value
     }
 

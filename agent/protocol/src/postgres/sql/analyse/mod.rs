@@ -5,9 +5,12 @@
 //! [`Judge::missing`]; names are resolved as PostgreSQL does, and where that depends on types,
 //! which are not known here, every candidate counts.
 
+mod body;
 mod call;
+mod consequences;
 mod copy;
 mod ddl;
+mod defined;
 mod dml;
 mod expr;
 mod from;
@@ -20,8 +23,8 @@ mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, RawStmt};
+use pg_query::{NodeEnum, ParserOptions};
 
 use self::scope::Value;
 use super::statement::UNRESOLVED;
@@ -75,9 +78,14 @@ pub fn analyse(text: &str, catalogue: &Catalogue, path: &SearchPath) -> Analysis
 
 /// The statements of `text`, or why there are none.
 fn parse(text: &str) -> Result<Vec<RawStmt>, String> {
+    parse_as(text, ParserOptions::DEFAULT)
+}
+
+/// The same for a text that is an expression of PL/pgSQL.
+fn parse_as(text: &str, mode: ParserOptions) -> Result<Vec<RawStmt>, String> {
     // pg_query gathers tables and the like after the parse, by code that panics on trees that it
     // does not expect; that must cost the statement and not the session
-    match catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0))) {
+    match catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, mode))) {
         Ok(Ok(result)) => Ok(result.protobuf.stmts),
         Ok(Err(pg_query::Error::Decode(_))) => Err("it nests too deeply".to_owned()),
         Ok(Err(pg_query::Error::Parse(why))) => Err(format!("does not parse: {why}")),
@@ -100,15 +108,51 @@ fn span(raw: &RawStmt, len: usize) -> std::ops::Range<usize> {
 pub(super) struct Judge<'a> {
     catalogue: &'a Catalogue,
     path: &'a SearchPath,
+    /// The path under which bodies of functions run: that of the session, also where a definition's own names need none.
+    runtime: &'a SearchPath,
     out: Statement,
     depth: usize,
     /// Where in the tree we are when inside another statement's text (a view's definition).
     views: Vec<u32>,
+    /// Functions whose bodies we are in.
+    bodies: Vec<u32>,
+    /// Relations and events whose consequences we are in.
+    firing: Vec<(u32, u8)>,
+    /// Something was left out because we are in it already: what was found holds here alone.
+    cut: bool,
+    /// What `$1` stands for in a body.
+    argument: Option<Value>,
 }
 
 impl<'a> Judge<'a> {
     fn new(catalogue: &'a Catalogue, path: &'a SearchPath, span: std::ops::Range<usize>) -> Judge<'a> {
-        Judge { catalogue, path, out: Statement::new(span, Kind::Unknown), depth: 0, views: Vec::new() }
+        Judge {
+            catalogue,
+            path,
+            runtime: path,
+            out: Statement::new(span, Kind::Unknown),
+            depth: 0,
+            views: Vec::new(),
+            bodies: Vec::new(),
+            firing: Vec::new(),
+            cut: false,
+            argument: None,
+        }
+    }
+
+    /// One for a part that is judged by itself, inside of this one.
+    fn within<'b>(&self, path: &'b SearchPath, runtime: &'b SearchPath) -> Judge<'b>
+    where
+        'a: 'b,
+    {
+        Judge {
+            runtime,
+            depth: self.depth,
+            views: self.views.clone(),
+            bodies: self.bodies.clone(),
+            firing: self.firing.clone(),
+            ..Judge::new(self.catalogue, path, 0..0)
+        }
     }
 
     fn statement(mut self, node: &NodeEnum) -> Statement {

@@ -8,7 +8,9 @@ use super::scope::Value;
 use super::{Judge, inner};
 
 /// Settings that change who acts, or what the server itself does.
-const ADMIN: [&str; 8] = [
+const ADMIN: [&str; 9] = [
+    // what a name in a body means
+    "plpgsql.variable_conflict",
     "role",
     "session_authorization",
     "session_replication_role",

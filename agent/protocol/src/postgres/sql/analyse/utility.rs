@@ -2,14 +2,14 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    DeclareCursorStmt, DiscardMode, ExplainStmt, LockStmt, Node, TransactionStmt, TransactionStmtKind,
-    TruncateStmt,
+    CallStmt, DeclareCursorStmt, DiscardMode, DropBehavior, ExplainStmt, LockStmt, Node, TransactionStmt,
+    TransactionStmtKind, TruncateStmt,
 };
 
 use super::super::statement::UNRESOLVED;
 use super::super::{Access, Effects, Kind, Output, Outputs, TransactionAct};
 use super::names::{option_on, options};
-use super::scope::Env;
+use super::scope::{Env, Value};
 use super::{Judge, boxed, inner};
 
 /// Bits of `DeclareCursorStmt.options` (nodes/parsenodes.h).
@@ -19,27 +19,31 @@ const CURSOR_HOLD: i32 = 0x0020;
 impl Judge<'_> {
     /// The statement as a whole.
     pub(super) fn top(&mut self, node: &NodeEnum) {
-        let env = Env::new();
+        self.top_in(node, &Env::new());
+    }
+
+    /// The same where names are known before: in the body of a function.
+    pub(super) fn top_in(&mut self, node: &NodeEnum, env: &Env<'_>) {
         match node {
             NodeEnum::SelectStmt(s) => {
                 self.out.kind = if s.into_clause.is_some() { Kind::Ddl } else { Kind::Select };
-                self.results(node, &env);
+                self.results(node, env);
             }
-            NodeEnum::InsertStmt(_) => self.results_as(Kind::Insert, node, &env),
-            NodeEnum::UpdateStmt(_) => self.results_as(Kind::Update, node, &env),
-            NodeEnum::DeleteStmt(_) => self.results_as(Kind::Delete, node, &env),
-            NodeEnum::MergeStmt(_) => self.results_as(Kind::Merge, node, &env),
+            NodeEnum::InsertStmt(_) => self.results_as(Kind::Insert, node, env),
+            NodeEnum::UpdateStmt(_) => self.results_as(Kind::Update, node, env),
+            NodeEnum::DeleteStmt(_) => self.results_as(Kind::Delete, node, env),
+            NodeEnum::MergeStmt(_) => self.results_as(Kind::Merge, node, env),
             NodeEnum::CopyStmt(s) => self.copy(s),
             NodeEnum::TransactionStmt(s) => self.transaction(s),
             NodeEnum::VariableSetStmt(s) => self.set_statement(s),
             NodeEnum::VariableShowStmt(s) => self.show_statement(s),
             NodeEnum::ExplainStmt(s) => self.explain(s),
-            NodeEnum::DeclareCursorStmt(s) => self.declare(s, &env),
+            NodeEnum::DeclareCursorStmt(s) => self.declare(s, env),
             NodeEnum::TruncateStmt(s) => self.truncate(s),
             NodeEnum::LockStmt(s) => self.lock(s),
             NodeEnum::DoStmt(_) => drop(self.unknown("a DO block can do anything")),
-            NodeEnum::CallStmt(_) => drop(self.unknown("a procedure can do anything")),
-            _ => self.named(node, &env),
+            NodeEnum::CallStmt(s) => self.call_statement(s, env),
+            _ => self.named(node, env),
         }
     }
 
@@ -100,6 +104,28 @@ impl Judge<'_> {
     fn unresolved(&mut self) {
         self.unknown(UNRESOLVED);
         self.out.outputs = Outputs::Unknown;
+    }
+
+    /// CALL: judged like a function; what it gives back by its INOUT arguments may be any of it.
+    fn call_statement(&mut self, call: &CallStmt, env: &Env<'_>) {
+        self.out.kind = Kind::Call;
+        match call.funccall.as_deref() {
+            Some(function) => {
+                let value = self.call(function, env);
+                let output = |value: Value| Output {
+                    name: String::new(),
+                    sources: value.sources,
+                    derived: true,
+                    doubt: value.doubt,
+                };
+                self.out.outputs = if value.is_clean() && !self.catalogue.has_classes() {
+                    Outputs::Known(vec![output(value)])
+                } else {
+                    Outputs::Unknown
+                };
+            }
+            None => drop(self.unknown("a CALL of nothing")),
+        }
     }
 
     fn results_as(&mut self, kind: Kind, node: &NodeEnum, env: &Env<'_>) {
@@ -194,6 +220,17 @@ impl Judge<'_> {
         self.out.has_where = false;
         self.each(&truncate.relations, Access::Truncate);
         self.does(Effects::WRITE);
+        let names = truncate.relations.iter().filter_map(|node| match inner(node) {
+            Some(NodeEnum::RangeVar(name)) => Some(name),
+            _ => None,
+        });
+        let mut seen = Vec::new();
+        for relation in names.filter_map(|name| self.relation(name)).collect::<Vec<_>>() {
+            self.consequences(relation, Access::Truncate, None);
+            if truncate.behavior == DropBehavior::DropCascade as i32 {
+                self.truncate_cascade(relation, &mut seen);
+            }
+        }
     }
 
     fn lock(&mut self, lock: &LockStmt) {

@@ -6,7 +6,7 @@ use pg_query::NodeEnum;
 
 use super::super::{Effects, Outputs, Relation, SearchPath, Statement};
 use super::scope::Value;
-use super::{Judge, parse};
+use super::{Judge, boxed, parse};
 
 impl<'a> Judge<'a> {
     /// The values of a view's columns; `None` for what is no view, the inner `None` when they
@@ -40,7 +40,8 @@ impl<'a> Judge<'a> {
     }
 
     fn view_statement(&mut self, relation: &Relation, definition: &str) -> Arc<Statement> {
-        let known = self.catalogue.views.lock().ok().and_then(|v| v.get(&relation.oid).cloned());
+        let key = (relation.oid, self.runtime.id());
+        let known = self.catalogue.views.lock().ok().and_then(|v| v.get(&key).cloned());
         if let Some(known) = known {
             return known;
         }
@@ -49,12 +50,10 @@ impl<'a> Judge<'a> {
         }
         // the catalogue is read with `search_path = pg_catalog`: every other name is qualified
         let path = SearchPath::new(["pg_catalog"]);
-        let mut judge = Judge::new(self.catalogue, &path, 0..definition.len());
-        judge.depth = self.depth;
-        judge.views.clone_from(&self.views);
+        let mut judge = self.within(&path, self.runtime);
         judge.views.push(relation.oid);
         let made = match parse(definition).as_deref() {
-            Ok([raw]) => match raw.stmt.as_ref().and_then(|n| n.node.as_ref()) {
+            Ok([raw]) => match boxed(&raw.stmt) {
                 Some(node @ NodeEnum::SelectStmt(_)) => judge.statement(node),
                 _ => Statement::not_understood(0..0, "its definition is no query"),
             },
@@ -67,7 +66,7 @@ impl<'a> Judge<'a> {
         if made.unknown.is_none()
             && let Ok(mut views) = self.catalogue.views.lock()
         {
-            views.insert(relation.oid, Arc::clone(&made));
+            views.insert(key, Arc::clone(&made));
         }
         made
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Catalogue, Column, Function, Relation, RelationKind, Rows, Type, Volatility};
+use super::{Catalogue, Column, ColumnId, Function, Relation, RelationKind, Rows, Type, Volatility};
 
 /// The first oid that `initdb` never gives (`FirstNormalObjectId`).
 const FIRST_NORMAL_OID: u32 = 16384;
@@ -13,8 +13,18 @@ const FIRST_NORMAL_OID: u32 = 16384;
 pub struct Owner {
     /// `schema.table.column` → class.
     pub classes: BTreeMap<String, String>,
+    /// `schema.function`, with the digest that its definition had.
+    pub vouched: Vec<Vouched>,
+}
+
+/// A function that an owner answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
     /// `schema.function`.
-    pub vouched: Vec<String>,
+    pub name: String,
+    /// SHA-256 of its definition, in hex. Without one it counts for what has no definition to digest: aggregates, and
+    /// what came with the server.
+    pub sha256: Option<String>,
 }
 
 /// The owner speaks of something that the database does not have. The catalogue would leave a
@@ -60,6 +70,7 @@ impl Catalogue {
         for row in &rows.casts {
             catalogue.casts.entry(row.target).or_default().push(row.function);
         }
+        catalogue.add_consequences(&rows);
         (catalogue, missing)
     }
 
@@ -84,7 +95,7 @@ impl Catalogue {
                 kind,
                 columns: Vec::new(),
                 definition: row.definition.clone(),
-                has_rules: row.has_rules,
+                rules: row.rules.clone(),
             });
         }
         for row in &rows.columns {
@@ -117,13 +128,14 @@ impl Catalogue {
             owner.classes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         for relation in &mut self.relations {
             for column in &mut relation.columns {
-                let key = format!("{}.{}.{}", relation.schema, relation.name, column.name);
+                let key = canonical([&relation.schema, &relation.name, &column.name]);
                 let own = wanted.remove(key.as_str()).map(str::to_owned);
                 column.class = own.or_else(|| named.get(&(relation.oid, column.attnum)).cloned());
                 self.classed |= column.class.is_some();
             }
         }
         if self.classed {
+            self.class_generated(rows);
             while rows.inherits.iter().any(|row| {
                 let down = self.inherit_classes(row.parent, row.child);
                 let up = self.inherit_classes(row.child, row.parent);
@@ -131,6 +143,53 @@ impl Catalogue {
             }) {}
         }
         wanted.into_keys().map(|k| CatalogueError(k.to_owned())).collect()
+    }
+
+    /// A column that the server computes from a classed one has its class.
+    fn class_generated(&mut self, rows: &Rows) {
+        for row in rows.columns.iter().filter(|row| !row.from.is_empty()) {
+            let Some(relation) = self.by_oid.get(&row.relation).and_then(|i| self.relations.get_mut(*i))
+            else {
+                continue;
+            };
+            let from = relation.columns.iter().filter(|c| row.from.contains(&c.attnum));
+            let Some(class) = from.filter_map(|c| c.class.clone()).next() else { continue };
+            for column in &mut relation.columns {
+                if column.attnum == row.attnum && column.class.is_none() {
+                    column.class = Some(class.clone());
+                }
+            }
+        }
+    }
+
+    /// What happens when a relation is written to.
+    fn add_consequences(&mut self, rows: &Rows) {
+        for row in &rows.triggers {
+            self.triggers.entry(row.relation).or_default().push(row.clone());
+        }
+        for row in &rows.inherits {
+            self.heirs.entry(row.parent).or_default().push(row.child);
+        }
+        for row in &rows.calls {
+            let (calls, of) = if row.domain == 0 {
+                (&mut self.calls, row.relation)
+            } else {
+                (&mut self.checks, row.domain)
+            };
+            calls.entry(of).or_default().push(row.function);
+        }
+        for row in &rows.unique {
+            let own = ColumnId { relation: row.relation, attnum: row.attnum };
+            self.looked_up.entry(own).or_default().push(own);
+        }
+        for row in &rows.foreign_keys {
+            for (child, parent) in row.child_columns.iter().zip(&row.parent_columns) {
+                let own = ColumnId { relation: row.child, attnum: *child };
+                let other = ColumnId { relation: row.parent, attnum: *parent };
+                self.looked_up.entry(own).or_default().push(other);
+            }
+            self.pointed_at.entry(row.parent).or_default().push(row.clone());
+        }
     }
 
     /// Whether a column of `to` got a class that it did not have.
@@ -163,6 +222,8 @@ impl Catalogue {
             let defaults = usize::try_from(row.defaults).unwrap_or(0);
             let builtin = row.oid < FIRST_NORMAL_OID
                 && (row.schema == "pg_catalog" || row.schema == "information_schema");
+            let named = || owner.vouched.iter().filter(|v| v.name == canonical([&row.schema, &row.name]));
+            let vouched = named().any(|v| v.sha256.as_deref() == row.digest.as_deref());
             let list = self.functions.entry(row.name.clone()).or_default();
             self.functions_by_oid.insert(row.oid, (row.name.clone(), list.len()));
             self.schemas.insert(row.schema.clone());
@@ -179,7 +240,12 @@ impl Catalogue {
                 language: row.language.clone(),
                 builtin,
                 extension: row.extension,
-                vouched: owner.vouched.iter().any(|v| is_named(v, &row.schema, &row.name)),
+                vouched,
+                vouched_otherwise: !vouched && named().next().is_some(),
+                definition: row.definition.clone().filter(|_| !row.extension).map(Into::into),
+                digest: row.digest.clone().map(Into::into),
+                arguments: row.arguments.as_str().into(),
+                supports: row.supports.clone(),
                 security_definer: row.security_definer,
                 returns_set: row.returns_set,
                 // a variadic parameter may be left out
@@ -192,7 +258,12 @@ impl Catalogue {
     }
 }
 
-/// Whether `vouched` is `schema.name`.
-fn is_named(vouched: &str, schema: &str, name: &str) -> bool {
-    vouched.strip_prefix(schema).and_then(|r| r.strip_prefix('.')) == Some(name)
+/// A name of several parts as the configuration has it: quoted where it would else be another.
+fn canonical<'p>(parts: impl IntoIterator<Item = &'p String>) -> String {
+    let quoted = |part: &String| {
+        let plain =
+            !part.is_empty() && !part.contains(['.', '"', ' ']) && !part.chars().any(char::is_uppercase);
+        if plain { part.clone() } else { format!("\"{}\"", part.replace('"', "\"\"")) }
+    };
+    parts.into_iter().map(quoted).collect::<Vec<_>>().join(".")
 }

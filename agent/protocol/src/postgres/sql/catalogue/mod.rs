@@ -8,9 +8,10 @@ mod rows;
 
 use std::collections::{HashMap, HashSet};
 
-pub use assemble::{CatalogueError, Owner};
+pub use assemble::{CatalogueError, Owner, Vouched};
 pub use rows::{
-    CastRow, ColumnRow, FunctionRow, InheritRow, OperatorRow, QUERIES, Queries, RelationRow, Rows, TypeRow,
+    CallRow, CastRow, ColumnRow, ForeignKeyRow, FunctionRow, InheritRow, OperatorRow, QUERIES, Queries,
+    RelationRow, Rows, TriggerRow, TypeRow, UniqueRow,
 };
 
 use super::ColumnId;
@@ -35,8 +36,22 @@ pub struct Catalogue {
     pub(super) classed: bool,
     pub(super) server_version: u32,
     pub(super) generation: u64,
-    /// what the views that were looked at do, by oid
-    pub(super) views: std::sync::Mutex<HashMap<u32, std::sync::Arc<super::Statement>>>,
+    /// triggers by relation
+    pub(super) triggers: HashMap<u32, Vec<TriggerRow>>,
+    /// foreign keys by the relation that they point at
+    pub(super) pointed_at: HashMap<u32, Vec<ForeignKeyRow>>,
+    /// what a column's value is looked up in: its own unique index, or the column that its foreign key points at
+    pub(super) looked_up: HashMap<ColumnId, Vec<ColumnId>>,
+    /// partitions and heirs
+    pub(super) heirs: HashMap<u32, Vec<u32>>,
+    /// functions that a write of a relation calls
+    pub(super) calls: HashMap<u32, Vec<u32>>,
+    /// functions that a value of a domain calls
+    pub(super) checks: HashMap<u32, Vec<u32>>,
+    /// what bodies of functions were understood to do
+    pub(super) bodies: std::sync::Mutex<HashMap<BodyKey, std::sync::Arc<super::Statement>>>,
+    /// what the views that were looked at do, by oid and search_path
+    pub(super) views: std::sync::Mutex<HashMap<(u32, u64), std::sync::Arc<super::Statement>>>,
 }
 
 /// A table, view, sequence … with its columns.
@@ -54,9 +69,13 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// The SELECT behind a view, as `pg_get_viewdef` prints it.
     pub definition: Option<String>,
-    /// Has a rule other than a view's own, so that a statement may become another.
-    pub has_rules: bool,
+    /// Rules other than a view's own, each as a CREATE RULE.
+    pub rules: Vec<String>,
 }
+
+/// By what the body of a function is found again: the function, for a trigger the relation and the event, and the
+/// search_path.
+pub(super) type BodyKey = (u32, u32, u8, u64);
 
 /// A column of a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,8 +139,18 @@ pub struct Function {
     pub builtin: bool,
     /// Belongs to an extension: whoever installed that speaks for its declarations.
     pub extension: bool,
-    /// The configuration vouches for it.
+    /// The configuration vouches for it, by the digest that it has.
     pub vouched: bool,
+    /// The configuration has its name with another digest, or with none.
+    pub vouched_otherwise: bool,
+    /// `CREATE FUNCTION …`, where its body can be read.
+    pub definition: Option<Box<str>>,
+    /// SHA-256 of that, in hex; also of functions in other languages.
+    pub digest: Option<Box<str>>,
+    /// Types of its arguments, as they are printed.
+    pub arguments: Box<str>,
+    /// The functions of an aggregate.
+    pub supports: Vec<u32>,
     /// `pg_proc.prosecdef`.
     pub security_definer: bool,
     /// `pg_proc.proretset`.
@@ -147,7 +176,28 @@ pub(in crate::postgres::sql) struct Type {
     pub relation: u32,
 }
 
+impl Function {
+    /// The line of the configuration by which an owner vouches for it as it is now.
+    pub fn voucher(&self) -> Option<String> {
+        let digest = self.digest.as_deref()?;
+        Some(format!("{}.{}({})@sha256:{digest}", self.schema, self.name, self.arguments))
+    }
+}
+
 impl Catalogue {
+    /// The lines by which an owner could vouch for the functions that a statement calls and that nobody vouches for.
+    pub fn vouchers(&self, statement: &super::Statement) -> Vec<String> {
+        let called = statement.functions.iter().flat_map(|(schema, name)| {
+            self.functions.get(name).into_iter().flatten().filter(move |f| f.schema == *schema)
+        });
+        called.filter(|f| !f.vouched).filter_map(Function::voucher).collect()
+    }
+
+    pub(super) fn function(&self, oid: u32) -> Option<&Function> {
+        let (name, at) = self.functions_by_oid.get(&oid)?;
+        self.functions.get(name)?.get(*at)
+    }
+
     /// The relation of that schema and name.
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
         let index = self.by_name.get(schema)?.get(name)?;

@@ -6,10 +6,17 @@ pub const QUERIES: Queries = Queries {
     version: "SELECT current_setting('server_version_num')::int4",
     relations: "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
         CASE WHEN c.relkind IN ('v','m') THEN pg_catalog.pg_get_viewdef(c.oid) END, \
-        EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN') \
+        coalesce((SELECT array_agg(pg_catalog.pg_get_ruledef(r.oid)) FROM pg_catalog.pg_rewrite r \
+            WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN' AND c.oid >= 16384), '{}') \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.relkind IN ('r','p','v','m','f','S','c') AND n.nspname !~ '^pg_(temp|toast)'",
     columns: "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attgenerated <> '', \
+        CASE WHEN a.attgenerated <> '' THEN (SELECT coalesce(array_agg(g.refobjsubid::int2), '{}') \
+            FROM pg_catalog.pg_attrdef e JOIN pg_catalog.pg_depend g ON g.refclassid = 'pg_catalog.pg_class'::regclass \
+            AND g.refobjid = a.attrelid AND g.refobjsubid > 0 AND g.refobjsubid <> a.attnum \
+            AND (g.classid = 'pg_catalog.pg_attrdef'::regclass AND g.objid = e.oid \
+                OR g.classid = 'pg_catalog.pg_class'::regclass AND g.objid = a.attrelid AND g.objsubid = a.attnum) \
+            WHERE e.adrelid = a.attrelid AND e.adnum = a.attnum) ELSE '{}'::int2[] END, \
         coalesce(d.description, '') || coalesce((SELECT string_agg(' ' || l.label, '') \
             FROM pg_catalog.pg_seclabel l WHERE l.classoid = 'pg_catalog.pg_class'::regclass \
             AND l.objoid = a.attrelid AND l.objsubid = a.attnum), '') \
@@ -27,7 +34,15 @@ pub const QUERIES: Queries = Queries {
         coalesce((SELECT array_agg(coalesce(p.proargnames[i], '') ORDER BY i) \
             FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o','b','t')), '{}')::text[], \
         EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass \
-            AND d.objid = p.oid AND d.deptype = 'e') \
+            AND d.objid = p.oid AND d.deptype = 'e'), \
+        CASE WHEN p.oid >= 16384 AND p.prokind <> 'a' AND l.lanname IN ('sql', 'plpgsql') \
+            AND length(p.prosrc) < 100000 THEN pg_catalog.pg_get_functiondef(p.oid) END, \
+        CASE WHEN p.oid >= 16384 AND p.prokind <> 'a' THEN pg_catalog.encode(pg_catalog.sha256( \
+            pg_catalog.convert_to(pg_catalog.pg_get_functiondef(p.oid), 'UTF8')), 'hex') END, \
+        pg_catalog.pg_get_function_identity_arguments(p.oid), \
+        CASE WHEN p.prokind = 'a' AND p.oid >= 16384 THEN (SELECT array_remove(ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, \
+            a.aggcombinefn::oid, a.aggserialfn::oid, a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, \
+            a.aggmfinalfn::oid], 0::oid) FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '{}'::oid[] END \
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
         JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE n.nspname !~ '^pg_temp'",
     operators: "SELECT o.oprname::text, o.oprcode::oid FROM pg_catalog.pg_operator o \
@@ -37,6 +52,30 @@ pub const QUERIES: Queries = Queries {
         WHERE n.nspname !~ '^pg_(temp|toast)'",
     casts: "SELECT c.casttarget, c.castfunc FROM pg_catalog.pg_cast c \
         WHERE c.oid >= 16384 AND c.castfunc <> 0",
+    triggers: "SELECT t.tgrelid, t.tgfoid, t.tgtype, pg_catalog.pg_get_triggerdef(t.oid) \
+        FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'",
+    foreign_keys: "SELECT k.conrelid, k.confrelid, k.confdeltype::text, k.confupdtype::text, k.conkey, k.confkey \
+        FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'",
+    unique: "SELECT i.indrelid, u.attnum FROM pg_catalog.pg_index i, pg_catalog.unnest(i.indkey::int2[]) u(attnum) \
+        WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid >= 16384 AND u.attnum > 0 \
+        UNION SELECT i.indrelid, d.refobjsubid::int2 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d \
+        ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid \
+        AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = i.indrelid \
+        WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid >= 16384 AND d.refobjsubid > 0",
+    calls: "WITH called AS (SELECT d.classid, d.objid, d.refobjid AS proc FROM pg_catalog.pg_depend d \
+            WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid >= 16384), \
+        checks AS (SELECT k.conrelid, k.contypid, c.proc FROM called c JOIN pg_catalog.pg_constraint k \
+            ON c.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = c.objid) \
+        SELECT e.adrelid, 0::oid, c.proc FROM called c JOIN pg_catalog.pg_attrdef e \
+            ON c.classid = 'pg_catalog.pg_attrdef'::regclass AND e.oid = c.objid \
+        UNION SELECT a.attrelid, 0::oid, c.proc FROM called c JOIN pg_catalog.pg_attribute a \
+            ON c.classid = 'pg_catalog.pg_class'::regclass AND a.attrelid = c.objid AND a.attgenerated <> '' \
+        UNION SELECT i.indrelid, 0::oid, c.proc FROM called c JOIN pg_catalog.pg_index i \
+            ON c.classid = 'pg_catalog.pg_class'::regclass AND i.indexrelid = c.objid \
+        UNION SELECT conrelid, 0::oid, proc FROM checks WHERE conrelid <> 0 \
+        UNION SELECT 0::oid, contypid, proc FROM checks WHERE contypid <> 0 \
+        UNION SELECT a.attrelid, 0::oid, k.proc FROM checks k JOIN pg_catalog.pg_attribute a \
+            ON a.atttypid = k.contypid WHERE k.contypid <> 0 AND a.attnum > 0 AND NOT a.attisdropped",
 };
 
 /// The texts of the queries.
@@ -58,6 +97,14 @@ pub struct Queries {
     pub types: &'static str,
     /// [`CastRow`].
     pub casts: &'static str,
+    /// [`TriggerRow`].
+    pub triggers: &'static str,
+    /// [`ForeignKeyRow`].
+    pub foreign_keys: &'static str,
+    /// [`UniqueRow`].
+    pub unique: &'static str,
+    /// [`CallRow`].
+    pub calls: &'static str,
 }
 
 /// Everything that the queries answered.
@@ -79,6 +126,14 @@ pub struct Rows {
     pub types: Vec<TypeRow>,
     /// Casts that did not come with the server.
     pub casts: Vec<CastRow>,
+    /// Triggers that users made.
+    pub triggers: Vec<TriggerRow>,
+    /// Foreign keys.
+    pub foreign_keys: Vec<ForeignKeyRow>,
+    /// Columns of unique indexes.
+    pub unique: Vec<UniqueRow>,
+    /// Functions that a write of a relation, or a value of a type, calls.
+    pub calls: Vec<CallRow>,
 }
 
 /// A row of [`Queries::relations`].
@@ -94,8 +149,8 @@ pub struct RelationRow {
     pub kind: String,
     /// pg_get_viewdef of views
     pub definition: Option<String>,
-    /// has rules beside `_RETURN`
-    pub has_rules: bool,
+    /// rules beside `_RETURN`, as `pg_get_ruledef` prints them
+    pub rules: Vec<String>,
 }
 
 /// A row of [`Queries::columns`].
@@ -111,6 +166,8 @@ pub struct ColumnRow {
     pub type_oid: u32,
     /// attgenerated is set
     pub generated: bool,
+    /// the columns that a generated one is computed from
+    pub from: Vec<i16>,
     /// its comment and its security labels
     pub words: String,
 }
@@ -155,6 +212,64 @@ pub struct FunctionRow {
     pub out_names: Vec<String>,
     /// belongs to an extension
     pub extension: bool,
+    /// `pg_get_functiondef` of functions in SQL and PL/pgSQL that users made
+    pub definition: Option<String>,
+    /// SHA-256 of `pg_get_functiondef`, in hex
+    pub digest: Option<String>,
+    /// `pg_get_function_identity_arguments`
+    pub arguments: String,
+    /// the functions of an aggregate
+    pub supports: Vec<u32>,
+}
+
+/// A row of [`Queries::triggers`].
+#[derive(Clone, Debug)]
+pub struct TriggerRow {
+    /// tgrelid
+    pub relation: u32,
+    /// tgfoid
+    pub function: u32,
+    /// tgtype
+    pub kind: i16,
+    /// pg_get_triggerdef
+    pub definition: String,
+}
+
+/// A row of [`Queries::foreign_keys`].
+#[derive(Clone, Debug)]
+pub struct ForeignKeyRow {
+    /// conrelid
+    pub child: u32,
+    /// confrelid
+    pub parent: u32,
+    /// confdeltype
+    pub on_delete: String,
+    /// confupdtype
+    pub on_update: String,
+    /// conkey
+    pub child_columns: Vec<i16>,
+    /// confkey
+    pub parent_columns: Vec<i16>,
+}
+
+/// A row of [`Queries::unique`].
+#[derive(Clone, Copy, Debug)]
+pub struct UniqueRow {
+    /// indrelid
+    pub relation: u32,
+    /// of indkey, or what its expressions are made of
+    pub attnum: i16,
+}
+
+/// A row of [`Queries::calls`].
+#[derive(Clone, Copy, Debug)]
+pub struct CallRow {
+    /// of a default, check or index; 0 for a domain's check
+    pub relation: u32,
+    /// of a domain's check, else 0
+    pub domain: u32,
+    /// pg_proc.oid
+    pub function: u32,
 }
 
 /// A row of [`Queries::operators`].
