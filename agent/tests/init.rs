@@ -87,6 +87,7 @@ fn secrets_are_asked_for_and_not_shown() {
         ("Its password", "s3cond s3cret\n"),
         ("Group of the people", "\n"),
         ("Group that approves", "\n"),
+        ("Only observe", "\n"),
     ] {
         terminal.answer(question, answer);
     }
@@ -100,6 +101,7 @@ fn secrets_are_asked_for_and_not_shown() {
     let written = sluice_config::Config::load(&config).unwrap();
     assert_eq!((written.targets.len(), written.targets[0].hosts.len()), (1, 2));
     assert!(written.policy_sources().is_ok());
+    assert_eq!(written.guard.mode, sluice_config::GuardMode::Observe);
 }
 
 #[test]

@@ -102,6 +102,11 @@ impl<'a> Root<'a> {
     }
 }
 
+/// What is in the directory; it may fill again meanwhile.
+fn remove(directory: &Path) -> Result<()> {
+    hear(Command::new("rm").arg("-r").arg(directory)).map(drop)
+}
+
 fn now_us() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
@@ -119,10 +124,7 @@ fn h21_what_root_takes_away_is_seen_within_a_second_and_put_back() {
         assert_eq!(root.knock()?, "proxy");
 
         // pins: removed, moved, replaced by something else, their file system taken away or covered
-        root.does(
-            |r| sh("rm", ["-r", &r.pins.join("links").to_string_lossy()]).map(drop),
-            &[("pin", "sluice_egress")],
-        )?;
+        root.does(|r| remove(&r.pins.join("links")), &[("pin", "sluice_egress")])?;
         assert!(root.pinned("links/sluice_connect4"));
         let aside = Path::new(BPF).join("aside");
         root.does(
@@ -138,10 +140,7 @@ fn h21_what_root_takes_away_is_seen_within_a_second_and_put_back() {
             },
             &[("pin", "leads to another"), ("pin", "sluice_connect6")],
         )?;
-        root.does(
-            |r| sh("rm", ["-r", &r.pins.join("lineage").to_string_lossy()]).map(drop),
-            &[("pin", "sluice_fork")],
-        )?;
+        root.does(|r| remove(&r.pins.join("lineage")), &[("pin", "sluice_fork")])?;
         let tables = root.pins.join(format!("maps-{version}"));
         root.does(|_| Ok(fs::remove_file(tables.join("TAGS"))?), &[("pin", "TAGS")])?;
         root.does(
@@ -571,6 +570,333 @@ fn h20_where_the_guard_cannot_stand_it_is_closed_or_open_as_the_host_has_chosen(
         assert_eq!(boot.knock()?, "proxy");
         let routes = sh("ip", ["route"])?;
         assert!(!routes.contains("prohibit") && issue()?.is_empty(), "{routes}");
+        Ok(())
+    });
+}
+
+/// The report of `sluice prove` verifies by the public key alone, far from the host; changed, it does not. What was open
+/// while nobody looked is in it.
+#[test]
+fn what_is_proven_is_signed_and_what_was_open_is_in_it() {
+    in_room("what_is_proven_is_signed_and_what_was_open_is_in_it", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        // a loader lived, was killed, and its programs were taken away before the next one
+        boot.forget()?;
+        assert_eq!(boot.knock()?, "server");
+        boot.go(|| boot.sluice.answers(&world.room))?;
+        until("the gap on record", Duration::from_secs(10), || {
+            let events = boot.sluice.events()?;
+            Ok(events.iter().any(|e| e["what"] == "gap" && e["open_ms"].as_u64().is_some_and(|ms| ms > 0)))
+        })?;
+
+        let proof = boot.sluice.tool(&world.room, &["prove"])?;
+        assert!(proof.ok(), "{}", proof.all());
+        // somewhere else, with the public key and nothing more
+        let elsewhere = Path::new(HOME).join("auditor");
+        fs::create_dir_all(&elsewhere)?;
+        fs::copy(Path::new(HOME).join("lib/keys/recording.pub"), elsewhere.join("bastion.pub"))?;
+        let verify = |text: &str, rest: &[&str]| {
+            fs::write(elsewhere.join("bastion.note"), text)?;
+            let mut command = Command::new(Path::new(HOME).join("bin/sluice"));
+            command.current_dir(&elsewhere).env_clear().env("SLUICE_CONFIG", "/nowhere");
+            hear(command.args(["verify", "bastion.note", "--key", "bastion.pub"]).args(rest))
+        };
+        let said = verify(&proof.out, &[])?;
+        assert!(said.ok() && said.err.contains("mode enforce"), "{}", said.all());
+        let report: serde_json::Value = serde_json::from_str(&verify(&proof.out, &["--json"])?.out)?;
+        assert_eq!(report["status"]["mode"]["mode"], "enforce");
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        assert_eq!(report["boot"], boot_id.trim());
+        assert!(
+            report["status"]["programs"].as_array().is_some_and(|programs| {
+                programs.len() >= 12
+                    && programs.iter().all(|p| p["tag"].as_str().is_some_and(|tag| tag.len() == 16))
+            }),
+            "{report}"
+        );
+        assert!(report["status"]["destinations"].to_string().contains("10.77.0.2"), "{report}");
+        assert!(report["incidents"]["open_ms_at_most"].as_u64().is_some_and(|ms| ms > 0), "{report}");
+        let digest = sh("sha256sum", [&*boot.sluice.config.to_string_lossy()])?;
+        assert!(digest.starts_with(report["configuration_file_sha256"].as_str().unwrap_or("-")), "{report}");
+        for (from, to) in
+            [("\"enforced\"", "\"observed\""), ("\"gap\"", "\"pin\""), ("10.77.0.2", "10.77.0.3")]
+        {
+            let said = verify(&proof.out.replacen(from, to, 1), &[])?;
+            assert!(!said.ok() && said.err.contains("changed"), "{from}: {}", said.all());
+        }
+        // people who may not see events get none
+        let person = hear(world.command_as(&world.guarded(), &world.people.dave, "sluice").arg("prove"))?;
+        assert!(!person.ok() && person.out.is_empty(), "{}", person.all());
+        Ok(())
+    });
+}
+
+/// Knocks as fast as it can, in four processes, until a file appears; counts who answered.
+const STORM: &str = r#"
+import collections, json, multiprocessing, os, socket, struct, sys
+until = sys.argv[1]
+body = struct.pack("!I", 196608) + b"user\0app\0database\0shop\0\0"
+hello = struct.pack("!I", len(body) + 4) + body
+def knock(queue):
+    counts = collections.Counter()
+    while not os.path.exists(until):
+        try:
+            with socket.create_connection(("10.77.0.2", 5432), timeout=1) as s:
+                s.sendall(hello)
+                answer = s.recv(4096)
+                counts["server" if b"pg_hba.conf" in answer else "proxy" if answer else "closed"] += 1
+        except OSError as error:
+            counts[type(error).__name__] += 1
+    queue.put(counts)
+queue = multiprocessing.Queue()
+knockers = [multiprocessing.Process(target=knock, args=(queue,)) for _ in range(4)]
+for knocker in knockers:
+    knocker.start()
+print("started", flush=True)
+print(json.dumps(sum((queue.get() for _ in knockers), collections.Counter())))
+"#;
+
+/// Everything that ends, stops or replaces loader and proxy, again and again, under ten thousand tries.
+#[test]
+fn h20_ten_thousand_tries_and_not_one_direct() {
+    in_room("h20_ten_thousand_tries_and_not_one_direct", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        let mark = world.postgres.mark()?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let storm = |seconds: u64, acts: &mut dyn FnMut() -> Result<()>| -> Result<serde_json::Value> {
+            let stop = Path::new(HOME).join("storm-ends");
+            let _ = fs::remove_file(&stop);
+            let mut python = world.command_as_root("/usr/bin/python3");
+            python.args(["-c", STORM]).arg(&stop).stdout(Stdio::piped());
+            let mut child = python.spawn()?;
+            let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+            lines.next().transpose()?;
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_secs(seconds) {
+                acts()?;
+            }
+            fs::write(&stop, "")?;
+            let counts = lines.next().transpose()?.unwrap_or_default();
+            child.wait()?;
+            Ok(serde_json::from_str(&counts)?)
+        };
+        let agent = boot.sluice.cgroup().to_owned();
+        let signal = |pids: Vec<u32>, signal| -> Result<()> {
+            for pid in pids {
+                // it may have ended by itself just now
+                let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+            }
+            Ok(())
+        };
+        let settle =
+            || until("the proxy again", Duration::from_secs(20), || boot.sluice.answers(&world.room));
+        let short = || std::thread::sleep(Duration::from_millis(150));
+        let good = fs::read_to_string(&boot.sluice.config)?;
+        let mut round = 0;
+        let counts = storm(20, &mut || {
+            round += 1;
+            match round % 8 {
+                1 => signal(boot.sluice.proxies(), Signal::SIGKILL)?,
+                2 => {
+                    signal(boot.sluice.proxies(), Signal::SIGSTOP)?;
+                    std::thread::sleep(Duration::from_millis(300));
+                    signal(boot.sluice.proxies(), Signal::SIGCONT)?;
+                }
+                3 => signal(boot.sluice.loader().into_iter().collect(), Signal::SIGKILL)?,
+                4 => fs::write(agent.join("cgroup.kill"), "1")?,
+                5 => {
+                    fs::write(agent.join("cgroup.freeze"), "1")?;
+                    std::thread::sleep(Duration::from_millis(300));
+                    fs::write(agent.join("cgroup.freeze"), "0")?;
+                }
+                // a start with a configuration that is none, and the way back
+                6 => {
+                    fs::write(&boot.sluice.config, "nonsense")?;
+                    signal(boot.sluice.loader().into_iter().collect(), Signal::SIGKILL)?;
+                    short();
+                    settle()?;
+                    fs::write(&boot.sluice.config, &good)?;
+                }
+                // as a package does it: stopped in order, and started again
+                7 => signal(boot.sluice.loader().into_iter().collect(), Signal::SIGTERM)?,
+                // in a loop
+                _ => {
+                    for _ in 0..3 {
+                        signal(boot.sluice.proxies(), Signal::SIGKILL)?;
+                        short();
+                    }
+                }
+            }
+            short();
+            settle()
+        })?;
+        let of = |name: &str| counts[name].as_u64().unwrap_or(0);
+        let all: u64 =
+            counts.as_object().map_or(0, |all| all.values().filter_map(serde_json::Value::as_u64).sum());
+        println!("{counts} in {round} rounds");
+        assert!(all >= 10_000, "only {all} tries: {counts}");
+        assert!(round >= 8 && of("proxy") > 100, "{round} rounds: {counts}");
+        assert_eq!(of("server"), 0, "{counts}");
+        // the server's own word; what the proxy asked for itself carries its own name
+        let since = world.postgres.since(mark)?;
+        assert!(!since.contains("no pg_hba.conf entry"), "{since}");
+        // and the stick can tell: without a guard the server answers
+        boot.forget()?;
+        assert!(
+            storm(1, &mut || {
+                std::thread::sleep(Duration::from_millis(200));
+                Ok(())
+            })?["server"]
+                .as_u64()
+                > Some(10)
+        );
+        Ok(())
+    });
+}
+
+/// Two agents, a missing file system, a missing hierarchy, a stranger at the hook: refused in words or stated, never claimed.
+#[test]
+fn what_stands_against_a_guard_is_said_and_nothing_is_claimed() {
+    in_room("what_stands_against_a_guard_is_said_and_nothing_is_claimed", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let loader = |config: &Path, state: &str| {
+            let mut command = world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
+            hear(command.arg("--config").arg(config).args(["--state", state]))
+        };
+        // a second one, of the same configuration, and of one of its own
+        let said = loader(&boot.sluice.config, &format!("{HOME}/lib"))?;
+        assert!(!said.ok() && said.all().contains("another sluice-loader runs"), "{}", said.all());
+        let good = fs::read_to_string(&boot.sluice.config)?;
+        let other = Path::new(HOME).join("sluice/other.toml");
+        let second = good
+            .replace(&format!("{HOME}/lib"), &format!("{HOME}/lib2"))
+            .replace("15432", "15433")
+            .replace(&format!("{BPF}/sluice"), &format!("{BPF}/other"));
+        fs::write(&other, &second)?;
+        let said = loader(&other, &format!("{HOME}/lib2"))?;
+        assert!(!said.ok() && said.all().contains("another Sluice guards"), "{}", said.all());
+        assert!(boot.knock()? == "proxy" && !Path::new(BPF).join("other").exists());
+
+        // pins that are on no bpffs: nothing is claimed, and it is closed by what there is
+        boot.forget()?;
+        fs::write(&other, second.replace(&format!("{BPF}/other"), &format!("{HOME}/plain")))?;
+        let said = loader(&other, &format!("{HOME}/lib2"))?;
+        assert!(!said.ok() && said.all().contains("is on no bpffs"), "{}", said.all());
+        assert!(boot.knock()?.contains("[Errno 13]"), "{}", boot.knock()?);
+        let said = {
+            let mut command = world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
+            hear(command.arg("--config").arg(&other).args(["disarm", "--reason", "the test is over"]))?
+        };
+        assert!(said.ok() && boot.knock()? == "server", "{}", said.all());
+
+        // what a doctor says of hosts that lack something
+        let doctor = |script: &str| {
+            let line = format!(
+                "{script}\nexec {HOME}/bin/sluice --config {} doctor --loader {HOME}/bin/sluice-loader",
+                boot.sluice.config.display()
+            );
+            hear(world.command_as_root("/usr/bin/unshare").args(["-m", "sh", "-c", &line]))
+        };
+        let without = [
+            (
+                "umount -l $(findmnt -nro TARGET -t cgroup2)",
+                "cgroup v2: the whole hierarchy is mounted nowhere",
+            ),
+            ("umount -l -a -t bpf", "bpffs: mounted nowhere"),
+            (
+                "mount --bind /dev/null /sys/kernel/btf/vmlinux",
+                "BTF: /sys/kernel/btf/vmlinux can't be read or is none",
+            ),
+        ];
+        for (script, words) in without {
+            let said = doctor(script)?;
+            assert!(!said.ok() && said.out.contains(words), "{script}: {}", said.all());
+        }
+        Ok(())
+    });
+}
+
+/// Whatever somebody writes into names, arguments and statements: a log has it in one line, and no terminal obeys it.
+#[test]
+fn h25_control_characters_end_up_escaped_everywhere() {
+    in_room("h25_control_characters_end_up_escaped_everywhere", |room| {
+        let mut scene = Scene::open(room)?;
+        let odd = "\u{1b}]0;owned\u{7}\n{\"class\":\"forged\"}\r\u{9b}2J\u{202e}";
+        // a program with such arguments and such a name, on a road that is none
+        let knock = KNOCK.replace(
+            "import socket, struct",
+            "import ctypes, socket, struct, sys\nctypes.CDLL(None).prctl(15, b'x\\x1b[2J\\ny', 0, 0, 0)",
+        );
+        hear(scene.world.command_as_root("/usr/bin/python3").args(["-c", &knock, odd]))?;
+        // statements, and a session's own name for itself
+        let script = scene.script(
+            "odd.sql",
+            &format!("select 1; -- {odd}\nselect '{odd}';\ndrop table orders; -- {odd}\n"),
+        )?;
+        scene.says(&format!("PGAPPNAME=$'x\\e[2J' psql -h db.internal shop -f {script}"))?;
+        let control = |text: &str| {
+            text.chars().find(|c| (c.is_control() && *c != '\n') || ('\u{202a}'..='\u{202e}').contains(c))
+        };
+        let log = fs::read_to_string(scene.sluice()?.log.join("events.jsonl"))?;
+        assert_eq!(control(&log), None, "the file");
+        assert!(log.contains("owned") && log.contains("no-ddl"), "it is there, escaped: {log}");
+        for event in scene.sluice()?.events()? {
+            assert_ne!(event["class"], "forged", "a line of somebody else's");
+        }
+        let sessions = scene.says("sluice sessions --json --limit 1")?;
+        let id = sessions
+            .split("\"id\": \"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .context("a session")?;
+        let id = id.to_owned();
+        for arguments in [
+            &["events"][..],
+            &["events", "--summary"],
+            &["sessions"],
+            &["replay", &id, "--text"],
+            &["status"],
+        ] {
+            let line = format!("sluice {} > out.txt 2>&1; echo done", arguments.join(" "));
+            scene.says(&line)?;
+            let said = fs::read(scene.world.people.alice.home.join("out.txt"))?;
+            let said = String::from_utf8_lossy(&said);
+            assert_eq!(control(&said), None, "{arguments:?}: {said:?}");
+            assert!(!said.is_empty(), "{arguments:?}");
+        }
+        Ok(())
+    });
+}
+
+/// The provider answers nobody: whoever is logged in goes on, others are told within seconds, and status says so.
+#[test]
+fn h24_a_provider_that_never_answers_holds_nobody_up() {
+    in_room("h24_a_provider_that_never_answers_holds_nobody_up", |room| {
+        let mut scene = Scene::open(room)?;
+        assert!(scene.psql()?.contains("20000"));
+        let stopped = scene.world.provider.pid();
+        kill(Pid::from_raw(stopped.cast_signed()), Signal::SIGSTOP)?;
+        let began = std::time::Instant::now();
+        assert!(scene.psql()?.contains("20000"), "a login that holds is not asked about");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let mut bob = sluice_tests::terminal::Terminal::open(&scene.world, &scene.world.people.bob)?;
+        let began = std::time::Instant::now();
+        let refused = bob.run(&scene.stage, "sluice login")?;
+        assert!(refused.status != 0 && refused.text.contains("provider"), "{}", refused.text);
+        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+        let status = scene.sluice()?.tool(&scene.world.room, &["status"])?;
+        assert!(!status.ok() && status.out.contains("provider"), "{}", status.all());
+        kill(Pid::from_raw(stopped.cast_signed()), Signal::SIGCONT)?;
+        drop(bob);
+        scene.logged_in(&scene.world.people.bob)?;
         Ok(())
     });
 }

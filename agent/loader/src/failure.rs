@@ -9,18 +9,21 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use sluice_config::{Config, OnFailure};
 
 use crate::kernel::Guard;
 use crate::mode::{self, Mode};
-use crate::names::{Known, now_s};
+use crate::names::{self, Known, now_s, wanted};
 use crate::serve::places;
 use crate::{grounds, proxy, route};
 
 /// The last configuration with which a guard stood, in a directory of its own under the state directory.
 const GOOD: &str = "good/sluice.toml";
+/// Names are waited for so long.
+const RESOLVE: Duration = Duration::from_secs(5);
 /// What agetty(8) shows above its prompt.
 const ISSUE: &str = "/run/issue.d/sluice.issue";
 
@@ -118,7 +121,9 @@ fn close(config: &Config) -> String {
     if Guard::holds(&config.guard.pins) {
         return format!("What stands in the kernel keeps what is protected closed. {BACK}");
     }
-    let known = Known::read(config);
+    let mut known = Known::read(config);
+    // what was known before is closed whether anybody answers or not
+    known.update(&names::round(wanted(config), RESOLVE), config, now_s());
     let places = places(config, &known);
     let object = proxy::beside("sluice-ebpf.o");
     let denied = grounds::cgroup(config).and_then(|cgroup| {

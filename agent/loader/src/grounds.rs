@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Uid, User, chown};
 use sluice_config::{Config, Service, SshProof, Target};
 
@@ -75,6 +76,27 @@ pub(crate) fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
         let (root, point) = (left.next()?, left.next()?);
         // octal escapes stand for blanks only; a cgroup mount has none
         (right.starts_with("cgroup2 ") && root == "/" && !point.contains('\\')).then(|| point.into())
+    })
+}
+
+/// Held as long as this loader lives: there is one on a host.
+///
+/// # Errors
+/// In words: another one runs.
+pub(crate) fn alone(config: &Config) -> Result<Flock<File>, String> {
+    let path = config.agent.state_dir.join("loader.lock");
+    let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(&path).map_err(|e| fault(&e))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => {
+            format!(
+                "another sluice-loader runs with {}: there is one on a host",
+                config.agent.state_dir.display()
+            )
+        }
+        error => fault(&error),
     })
 }
 

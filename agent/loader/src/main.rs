@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sluice_config::Config;
 use tracing_subscriber::EnvFilter;
 
 use failure::Served;
@@ -96,7 +97,7 @@ fn main() -> ExitCode {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     if matches!(arguments.command, Some(Act::Disarm { .. })) {
-        let pins = sluice_config::Config::load(&arguments.config).map_or(PINS.into(), |config| config.guard.pins);
+        let pins = Config::load(&arguments.config).map_or(PINS.into(), |config| config.guard.pins);
         if let Some(code) = lsm::by_manager(&pins, std::env::args_os().skip(1)) {
             return code;
         }
@@ -135,6 +136,8 @@ fn guard(path: &Path, state: &Path) -> Result<(), (u8, String)> {
     }
     let signals = serve::signals().map_err(|e| (1, e))?;
     let served = failure::configuration(path, state).map_err(|wrong| (EX_CONFIG, wrong))?;
+    // what another one holds is left as it is
+    let _alone = alone(&served.config).map_err(|why| (1, why))?;
     let armed = serve::Loader::arm(path, &served, signals);
     let mut loader = armed.map_err(|why| {
         failure::answer(&served.config, &why);
@@ -144,6 +147,21 @@ fn guard(path: &Path, state: &Path) -> Result<(), (u8, String)> {
     failure::keep(&served, state);
     notify::ready();
     loader.run().map_err(|e| (1, e))
+}
+
+/// There is one loader on a host, and one guard at a cgroup.
+fn alone(config: &Config) -> Result<impl Sized, String> {
+    let account = grounds::account(config)?;
+    grounds::directories(config, account)?;
+    let lock = grounds::alone(config)?;
+    let cgroup = grounds::cgroup(config)?;
+    match kernel::Guard::another(&cgroup, &config.guard.pins) {
+        Some(words) => Err(format!(
+            "another Sluice guards {} already ({words}): end it, and `sluice-loader disarm --remove` with its configuration",
+            cgroup.display()
+        )),
+        None => Ok(lock),
+    }
 }
 
 /// What `disarm` was told.

@@ -101,6 +101,25 @@ pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// One round, for so long at most; what does not resolve by then is missing.
+pub(crate) fn round(names: Vec<String>, patience: Duration) -> Found {
+    let (tell, hear) = channel();
+    // it ends by itself, or with this process
+    std::thread::spawn(move || {
+        for name in names {
+            if let Ok(addresses) = (name.as_str(), 0).to_socket_addrs() {
+                let _ = tell.send((name, addresses.map(|address| address.ip()).collect()));
+            }
+        }
+    });
+    let until = std::time::Instant::now() + patience;
+    let mut found = Found::new();
+    while let Ok(one) = hear.recv_timeout(until.saturating_duration_since(std::time::Instant::now())) {
+        found.push(one);
+    }
+    found
+}
+
 /// The thread that asks; getaddrinfo may take as long as it likes there.
 pub(crate) struct Resolver {
     orders: Sender<(Vec<String>, Duration)>,

@@ -46,6 +46,9 @@ pub(crate) fn run() -> Result<(), String> {
     for layer in layers(&object, &places)? {
         println!("{}\t{}\t{}", layer.name, layer.state, layer.proof.replace(['\t', '\n'], " "));
     }
+    for words in Guard::strangers(&root) {
+        println!("foreign\tseen\t{words}");
+    }
     Ok(())
 }
 

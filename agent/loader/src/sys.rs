@@ -185,6 +185,11 @@ pub(crate) fn program_words(id: u32) -> String {
     described().unwrap_or_else(|_| format!("program {id}"))
 }
 
+/// The tag of a loaded program: the kernel's digest of its instructions.
+pub(crate) fn program_tag(program: BorrowedFd<'_>) -> io::Result<String> {
+    Ok(format!("{:016x}", info::<8>(program)?[1].swap_bytes()))
+}
+
 /// Ids of all programs at a hook of a cgroup, a network namespace (numbers of descriptors) or a device (its index).
 pub(crate) fn programs_at(target: u32, attach: Attach) -> io::Result<Vec<u32>> {
     let mut ids = [0u32; 64];

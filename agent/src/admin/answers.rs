@@ -19,7 +19,7 @@ pub(super) type Answer = Result<Response, admin::Error>;
 pub(super) async fn answer(house: &Arc<House>, caller: &Caller, request: Request) -> Answer {
     match request {
         Request::Status(_) => Ok(Response::Status(status_report(house).await?)),
-        Request::Prove(_) => prove::prove(house, caller).await,
+        Request::Prove(asked) => prove::prove(house, caller, &asked).await,
         Request::Targets(_) => Ok(targets(house, caller)),
         Request::Sessions(asked) => sessions(house, caller, asked),
         Request::Approvals(_) => decisions::approvals(house, caller),
@@ -108,6 +108,7 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
         armed_for_s: layers.armed_for_s,
         incidents: layers.incidents,
         mode: layers.mode,
+        programs: layers.programs,
     })
 }
 

@@ -11,7 +11,7 @@ use sluice_evidence::{PublicKey, note};
 
 use super::Failure;
 use super::client::{Client, odd};
-use super::terminal::{print, safe, say, time};
+use super::terminal::{parse_time, print, safe, say, time};
 use crate::admin::COVERAGE;
 
 /// Writes a report of what is enforced on this host right now, layer by layer, from probes that are made for it, signed by
@@ -26,10 +26,14 @@ pub(super) struct Prove {
     /// Where to; must not exist. Without it: stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Incidents of the guard since then: RFC 3339, or an age such as 30d. Default: all that is kept.
+    #[arg(long, value_parser = parse_time)]
+    since: Option<i64>,
 }
 
 pub(super) fn prove(mut client: Client, command: &Prove) -> Result<(), Failure> {
-    let Response::Proof(proof) = client.ask(Request::Prove(admin::Prove {}))? else { return Err(odd()) };
+    let asked = admin::Prove { since_us: command.since.unwrap_or(0) };
+    let Response::Proof(proof) = client.ask(Request::Prove(asked))? else { return Err(odd()) };
     let Some(out) = &command.out else { return Ok(print(&proof.note)?) };
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).open(out)?;
@@ -53,13 +57,17 @@ pub(super) fn verify(text: &str, keys: &[PublicKey]) -> Result<(Value, String), 
     let with = |state: &str| layers.iter().filter(|layer| layer["state"] == state).count();
     let said = |value: &Value| safe(value.as_str().unwrap_or("?"));
     let summary = format!(
-        "{} on {} at {}: {} layers enforced, {} observed, {} absent; signed by {}",
+        "{} on {} at {}: mode {}, {} layers enforced, {} observed, {} absent; {} incidents of the guard since, open for {} ms \
+         at most; signed by {}",
         said(&report["host"]),
         said(&report["kernel"]),
         time(report["time_us"].as_i64().unwrap_or_default()),
+        said(&report["status"]["mode"]["mode"]),
         with("enforced"),
         with("observed"),
         with("absent"),
+        report["incidents"]["count"],
+        report["incidents"]["open_ms_at_most"],
         safe(name),
     );
     Ok((report, summary))

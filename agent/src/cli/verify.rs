@@ -73,7 +73,10 @@ fn file(path: &Path, keys: &[PublicKey], json: bool) -> Result<(), Failure> {
     if let Some(text) = text_of(path)? {
         return match prove::verify(&text, keys) {
             Ok((report, _)) if json => print_json(&report),
-            Ok((_, summary)) => Ok(say(&format!("{GOOD}sound{GOOD:#}: {summary}"))),
+            Ok((_, summary)) => {
+                say(&format!("{GOOD}sound{GOOD:#}: {summary}"));
+                Ok(())
+            }
             Err(why) => broken(path, &why, json),
         };
     }

@@ -82,6 +82,11 @@ impl Provider {
         Ok(Provider { issuer, keys, service, directory, ca: certificates.ca.clone(), log, child })
     }
 
+    /// The process that answers.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns when it answers.
     pub fn wait_ready(&self) -> Result<()> {
         until("the identity provider is ready", Duration::from_secs(60), || {

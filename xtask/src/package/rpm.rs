@@ -66,6 +66,30 @@ fn files(tree: &Tree) -> String {
     list
 }
 
+/// Into an empty tree and out of it again: every file is there as the package says, and none stays. Neither dependencies
+/// nor scripts are tried: there is no distribution of that kind here.
+fn install_and_erase(package: &Path) -> Result<()> {
+    let tree = std::env::temp_dir().join(format!("sluice-rpm-{}", std::process::id()));
+    let rpm = |arguments: &[&str]| {
+        let mut command = Command::new("rpm");
+        command.arg("--root").arg(&tree).args(["--dbpath", "/db"]).args(arguments);
+        command
+    };
+    fs::create_dir_all(&tree).map_err(|e| format!("{}: {e}", tree.display()))?;
+    let file = package.display().to_string();
+    let outcome = quietly("rpm -i, into an empty tree", &mut rpm(&["-i", "--nodeps", "--noscripts", &file]))
+        .and_then(|()| quietly("rpm -V", &mut rpm(&["-V", "--nodeps", "sluice"])))
+        .and_then(|()| quietly("rpm -e", &mut rpm(&["-e", "--noscripts", "sluice"])));
+    let left = ask(Command::new("find")
+        .arg(&tree)
+        .args(["-path", &format!("{}/db", tree.display())])
+        .args(["-prune", "-o", "(", "-type", "f", "-o", "-type", "l", ")", "-print"]));
+    let removed = fs::remove_dir_all(&tree);
+    outcome?;
+    removed.map_err(|e| format!("{}: {e}", tree.display()))?;
+    if left.trim().is_empty() { Ok(()) } else { Err(format!("rpm -e left:\n{left}")) }
+}
+
 /// Rpmlint has nothing to say but what packaging/rpm/rpmlint.toml gives a reason for.
 pub(crate) fn lint(packages: &[PathBuf], workspace: &Workspace) -> Result<()> {
     let reasons = workspace.workspace_root.join("packaging/rpm/rpmlint.toml");
@@ -81,6 +105,7 @@ pub(crate) fn lint(packages: &[PathBuf], workspace: &Workspace) -> Result<()> {
                 return Err(format!("the rpm's scripts have no `{word}`"));
             }
         }
+        install_and_erase(package)?;
     }
     Ok(())
 }

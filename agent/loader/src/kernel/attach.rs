@@ -28,6 +28,11 @@ const PROGRAMS: [(&str, Attach); 12] = [
     ("sluice_egress", Attach::Egress),
 ];
 
+/// Every hook, once.
+pub(super) fn hooks() -> impl Iterator<Item = Attach> {
+    PROGRAMS.into_iter().map(|(_, hook)| hook)
+}
+
 /// Where the links are pinned.
 pub(super) fn links(pins: &Path) -> PathBuf {
     pins.join("links")

@@ -221,6 +221,15 @@ impl Guard {
         self.news(found.list)
     }
 
+    /// The programs in force at the guarded cgroup, each with its tag.
+    pub(crate) fn programs(&self) -> Vec<(&'static str, String)> {
+        let of = |seat: &attach::Seat| {
+            let program = attach::program(&self.ebpf, seat.name)?;
+            Some((seat.name, sys::program_tag(program).ok()?))
+        };
+        self.links.iter().filter_map(of).collect()
+    }
+
     /// Findings that stand: a foreign program, or what can't be repaired.
     pub(crate) fn standing(&self) -> Vec<String> {
         self.integrity.standing.iter().map(|(what, object)| format!("{what}: {object}")).collect()

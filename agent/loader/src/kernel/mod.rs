@@ -61,6 +61,11 @@ pub(crate) enum GuardError {
         "{pins} guards another cgroup than {cgroup}: run `sluice-loader disarm` with the old configuration first"
     )]
     Elsewhere { pins: PathBuf, cgroup: PathBuf },
+    /// The directory of pins is on another file system.
+    #[error(
+        "{pins} (guard.pins) is on no bpffs, where alone programs outlive the loader: mount -t bpf bpf /sys/fs/bpf"
+    )]
+    Bpffs { pins: PathBuf },
     /// The same of a network namespace.
     #[error("{pins} guards the ports of another network namespace: run `sluice-loader disarm` there first")]
     Namespace { pins: PathBuf },
@@ -106,6 +111,7 @@ impl Guard {
     /// Loads the object; maps that were pinned before, with what stands in them, are taken over.
     pub(crate) fn load(object: &Path, cgroup: &Path, pins: &Path) -> Result<Self, GuardError> {
         let maps = pins.join(format!("maps-{ABI_VERSION}"));
+        on_bpffs(pins)?;
         fs::create_dir_all(&maps).map_err(at("making the directory of pins", &maps))?;
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(pins, fs::Permissions::from_mode(0o700)).map_err(at("closing", pins))?;
@@ -311,6 +317,17 @@ pub(crate) fn is_pins(pins: &Path) -> bool {
     let bpffs =
         nix::sys::statfs::statfs(pins).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
     bpffs && (attach::links(pins).is_dir() || pins.join(format!("maps-{ABI_VERSION}")).is_dir())
+}
+
+/// What is pinned anywhere else is not kept.
+fn on_bpffs(pins: &Path) -> Result<(), GuardError> {
+    // the first of them that is there
+    let there = pins.ancestors().find(|path| path.exists()).unwrap_or(pins);
+    match nix::sys::statfs::statfs(there) {
+        Ok(fs) if fs.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC => Ok(()),
+        Ok(_) => Err(GuardError::Bpffs { pins: pins.to_owned() }),
+        Err(error) => Err(at("asking", there)(error.into())),
+    }
 }
 
 /// The root of cgroup v2 alone has no type: nobody on this host is outside of it.

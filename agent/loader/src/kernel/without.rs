@@ -1,7 +1,7 @@
 //! What can be done in the kernel without a guard that stands: see whether an older one's programs hold, open them, or
 //! refuse with those programs that this kernel takes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use sluice_abi::ABI_VERSION;
 
 use super::{Cookies, Guard, GuardError, Place, at, attach, btf, is_root, maps, open};
 use crate::mode::Mode;
-use crate::sys;
+use crate::sys::{self, Attach};
 
 /// Without a listener in their tables they refuse every connect and drop every packet to a protected place.
 const REFUSING: [&str; 5] =
@@ -23,6 +23,27 @@ impl Guard {
             let link = sys::pinned(&attach::links(pins).join(name));
             link.is_ok_and(|link| sys::link_place(link.as_fd()).is_ok_and(|place| place.cgroup != 0))
         })
+    }
+
+    /// Another Sluice at the same cgroup: its program that leads connects away, which is in no link of ours.
+    pub(crate) fn another(cgroup: &Path, pins: &Path) -> Option<String> {
+        let guarded = File::open(cgroup).ok()?;
+        let own = sys::pinned(&attach::links(pins).join("sluice_connect4")).ok();
+        let own = own.and_then(|link| sys::link_ids(link.as_fd()).ok()).map(|(_, program)| program);
+        let there = sys::programs_at(sys::number(guarded.as_fd()), Attach::Connect4).ok()?;
+        let others = there.into_iter().filter(|id| Some(*id) != own).map(sys::program_words);
+        others.into_iter().find(|words| words.starts_with("sluice_connect"))
+    }
+
+    /// Programs of others at the hooks of a cgroup.
+    pub(crate) fn strangers(cgroup: &Path) -> Vec<String> {
+        let Ok(guarded) = File::open(cgroup) else { return Vec::new() };
+        let at = |hook| sys::programs_at(sys::number(guarded.as_fd()), hook).unwrap_or_default();
+        let mut words: Vec<String> = attach::hooks().flat_map(at).map(sys::program_words).collect();
+        words.retain(|words| !words.starts_with("sluice_"));
+        words.sort();
+        words.dedup();
+        words
     }
 
     /// Lets the pinned programs enforce, or not. Where there are none there is nothing to do.

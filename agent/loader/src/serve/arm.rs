@@ -11,7 +11,7 @@ use std::{fs, io};
 use nix::sys::signalfd::SignalFd;
 use sluice_config::{Config, MetricsListen, Target};
 
-use super::integrity::Rounds;
+use super::integrity::{Found, Rounds};
 use super::places::{guarded_ports, places};
 use super::{Loader, fault, talk};
 use crate::failure::Served;
@@ -37,6 +37,7 @@ impl Loader {
         let account = grounds::account(&config)?;
         grounds::directories(&config, account)?;
         let guarded = grounds::cgroup(&config)?;
+        let found = Found::look(&config);
         let object = proxy::beside("sluice-ebpf.o");
         let mut guard =
             Guard::load(&object, &guarded, &config.guard.pins).map_err(fault("the guard does not stand"))?;
@@ -109,6 +110,7 @@ impl Loader {
             signals,
         };
         loader.require()?;
+        loader.gap(&found);
         Ok(loader)
     }
 

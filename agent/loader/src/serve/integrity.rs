@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sluice_api::handover::Incident;
+use sluice_config::Config;
 
 use super::Loader;
-use crate::kernel::{Finding, Layer};
+use super::talk::words_of;
+use crate::grounds;
+use crate::kernel::{Finding, Guard, Layer};
 use crate::names::now_s;
 
 /// The guard is compared to what was put there this often: what somebody did is seen and undone within a second.
@@ -16,9 +19,35 @@ const LOOK: Duration = Duration::from_millis(300);
 /// Canaries go down every road this often.
 const PROVE: Duration = Duration::from_secs(60);
 
+/// That this loader lives is written down this often.
+const ALIVE: Duration = Duration::from_secs(10);
+/// Nobody looked for longer than this: more than a restart takes.
+const GAP_S: u64 = 30;
+/// File under the state directory: the boot, and the second at which a loader lived last.
+const LAST: &str = "alive";
+
+/// What was left when this loader began.
+pub(super) struct Found {
+    /// Second since 1970 at which a loader lived last, of this boot.
+    last: Option<u64>,
+    /// Programs of it refused meanwhile.
+    held: bool,
+}
+
+impl Found {
+    /// To be called before anything is loaded.
+    pub(super) fn look(config: &Config) -> Self {
+        let text = grounds::kept(config, LAST).unwrap_or_default();
+        let (boot, last) = text.trim().split_once('\t').unwrap_or_default();
+        let last = last.parse().ok().filter(|_| boot == words_of("/proc/sys/kernel/random/boot_id"));
+        Self { last, held: Guard::holds(&config.guard.pins) }
+    }
+}
+
 /// When, and what came of it.
 pub(super) struct Rounds {
     look_at: Instant,
+    alive_at: Instant,
     prove_at: Instant,
     /// What was told of each layer last.
     states: BTreeMap<&'static str, &'static str>,
@@ -31,7 +60,7 @@ impl Rounds {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let (states, proven) = (BTreeMap::new(), BTreeMap::new());
-        Self { look_at: now, prove_at: now + PROVE, states, proven, incidents: 0 }
+        Self { look_at: now, alive_at: now, prove_at: now + PROVE, states, proven, incidents: 0 }
     }
 
     /// When the loop has to turn next.
@@ -62,6 +91,9 @@ impl Loader {
             }
             self.rounds.look_at = Instant::now() + LOOK;
         }
+        if self.rounds.alive_at <= now {
+            self.alive();
+        }
         if self.rounds.prove_at <= now && self.stopping.is_none() {
             // can't be read, so it is written again
             if let Err(error) = self.guard.seat(&self.listeners) {
@@ -70,6 +102,38 @@ impl Loader {
             self.layers();
             self.rounds.prove_at = Instant::now() + PROVE;
         }
+    }
+
+    /// Whoever begins after this loader knows when there was one last.
+    pub(super) fn alive(&mut self) {
+        let text = format!("{}\t{}\n", words_of("/proc/sys/kernel/random/boot_id"), now_s());
+        if let Err(error) = grounds::keep(&self.config, LAST, &text) {
+            tracing::warn!(%error, "that this loader lives could not be written down");
+        }
+        self.rounds.alive_at = Instant::now() + ALIVE;
+    }
+
+    /// What happened while there was no loader, as far as it can be told.
+    pub(super) fn gap(&mut self, found: &Found) {
+        let Some(last) = found.last else { return };
+        // whole seconds, rounded up
+        let seconds = now_s().saturating_sub(last).saturating_add(1);
+        if found.held && seconds <= GAP_S {
+            return;
+        }
+        let (detail, open_ms) = if found.held {
+            ("no loader ran; the programs held, and nobody looked", 0)
+        } else {
+            ("no loader ran, and the programs were gone: nothing held", seconds.saturating_mul(1000))
+        };
+        self.incident(Incident {
+            what: "gap".to_owned(),
+            object: "sluice-loader".to_owned(),
+            detail: format!("{detail}, for {seconds} s at most"),
+            healed: true,
+            failure: String::new(),
+            open_ms,
+        });
     }
 
     fn found(&mut self, finding: &Finding) {

@@ -223,6 +223,7 @@ impl Loader {
             return;
         }
         notify::stopping();
+        self.alive();
         self.stopping = Some(Instant::now() + FINISH);
         if let Some(proxy) = &mut self.proxy
             && !proxy.send(from_loader::Message::Stop(handover::Stop {}), Vec::new())

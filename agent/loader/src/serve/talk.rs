@@ -22,6 +22,11 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// A proxy that has not answered the first message by then is ended.
 const READY: Duration = Duration::from_secs(30);
 
+/// One line that the kernel has to say.
+pub(super) fn words_of(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
 impl Loader {
     pub(super) fn start(&mut self) {
         self.start_at = None;
@@ -153,7 +158,16 @@ impl Loader {
             standing: self.guard.standing(),
             mode: Some(self.mode_message()),
             degraded: self.degraded.clone(),
+            programs: self.programs(),
+            boot_id: words_of("/proc/sys/kernel/random/boot_id"),
+            kernel: words_of("/proc/sys/kernel/osrelease"),
+            host: words_of("/proc/sys/kernel/hostname"),
         }
+    }
+
+    fn programs(&self) -> Vec<handover::Program> {
+        let programs = self.guard.programs().into_iter();
+        programs.map(|(name, tag)| handover::Program { name: name.to_owned(), tag }).collect()
     }
 
     /// Looks after the proxy: has it ended, does it hang, has its time come?

@@ -138,6 +138,17 @@ fn layers(root: bool, loader: &Path) -> Vec<Finding> {
 fn layer(line: &str) -> Option<Finding> {
     let mut parts = line.splitn(3, '\t');
     let (name, state, proof) = (parts.next()?, parts.next()?, parts.next()?);
+    if name == "foreign" {
+        return Some(
+            Finding::new(
+                "foreign program",
+                State::Lesser,
+                format!("{proof} is at a hook of the root of cgroup v2"),
+            )
+            .means("it may rewrite what Sluice's programs have let pass; they stop its packets all the same")
+            .todo("find out whose it is: bpftool cgroup tree"),
+        );
+    }
     let title = format!("layer {name}");
     if state == "enforced" {
         return Some(Finding::ok(title, proof));

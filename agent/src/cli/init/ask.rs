@@ -56,6 +56,20 @@ impl Asker {
         }
     }
 
+    /// Yes or no; no where nobody can be asked.
+    pub(super) fn yes(&self, question: &str, default: bool) -> Result<bool, Failure> {
+        let Some(terminal) = &self.terminal else { return Ok(false) };
+        loop {
+            prompt(terminal, &format!("{question} [{}]: ", if default { "Y/n" } else { "y/N" }))?;
+            match line(terminal)?.trim().to_ascii_lowercase().as_str() {
+                "" => return Ok(default),
+                "y" | "yes" => return Ok(true),
+                "n" | "no" => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+
     /// The first line of the file, or an answer that is not shown; `None` for an empty one, and where nobody can be
     /// asked.
     pub(super) fn secret(

@@ -70,6 +70,9 @@ pub(super) struct Init {
     /// The group that approves and looks back.
     #[arg(long)]
     admins: Option<String>,
+    /// Enforce nothing at first: everything is told as it would be, until `sluice arm`.
+    #[arg(long)]
+    observe: bool,
     /// Overwrite what is there.
     #[arg(long)]
     force: bool,
@@ -96,6 +99,7 @@ struct Answers {
     ca_file: Option<PathBuf>,
     group: String,
     admins: String,
+    observe: bool,
 }
 
 /// Where the files go.
@@ -125,6 +129,7 @@ pub(super) fn init(command: Init, config: &Path) -> Result<(), Failure> {
     // before anybody is asked for anything
     unless_there(&[&places.config], force)?;
     let answers = answers(command)?;
+    let observe = answers.observe;
     let policy = places.policy.join(format!("{}.cedar", answers.target));
     unless_there(&[&policy], force)?;
     let (config_text, policy_text) = checked(&answers, &places, &policy)?;
@@ -146,8 +151,9 @@ pub(super) fn init(command: Init, config: &Path) -> Result<(), Failure> {
     say(&format!("{GOOD}written:{GOOD:#} {} and {}", config.display(), policy.display()));
     say(&format!(
         "{HEAD}next:{HEAD:#} sluice doctor                             what this host lacks, who would be locked out\n      \
-         systemctl enable --now sluice-loader      arm it\n      \
-         sluice status                             what is enforced, by live probes"
+         systemctl enable --now sluice-loader      {}\n      \
+         sluice status                             what is enforced, by live probes",
+        if observe { "it observes; sluice observe --report, then sluice arm" } else { "arm it" }
     ));
     Ok(())
 }
@@ -220,6 +226,8 @@ fn answers(command: Init) -> Result<Answers, Failure> {
             "Group that approves and looks back",
             Some("sluice-admins"),
         )?,
+        observe: command.observe
+            || asker.yes("Only observe at first, and enforce nothing until `sluice arm`?", true)?,
         port: command.port.unwrap_or(if protocol == Protocol::Postgres { 5432 } else { 22 }),
         tls: command.tls,
         ca_file: command.ca_file.map(std::path::absolute).transpose()?,

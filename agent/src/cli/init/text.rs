@@ -32,6 +32,12 @@ pub(super) fn config(answers: &Answers, places: &Places) -> String {
         path(&places.policy),
         quoted(&answers.admins)
     );
+    if answers.observe {
+        text.push_str(
+            "\n# Until somebody says `sluice arm`: everything is told as it would be, and nothing is enforced.\n\
+             [guard]\nmode = \"observe\"\n",
+        );
+    }
     let hosts: Vec<String> = answers.hosts.iter().map(|host| quoted(host)).collect();
     let protocol = match answers.protocol {
         Protocol::Postgres => "postgres",
