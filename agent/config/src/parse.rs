@@ -10,8 +10,8 @@ use crate::reader::{At, Section, Sink, wrong_type};
 use crate::targets;
 use crate::values::Bytes;
 use crate::{
-    Agent, Algorithm, Config, Guard, Identity, Limits, Metrics, MetricsListen, PacketSockets, Policy, Recording,
-    SelfProtection, Target, Transfers,
+    Agent, Algorithm, Config, Guard, Identity, Limits, Metrics, MetricsListen, PacketSockets, Policy,
+    Recording, SelfProtection, Target, Transfers,
 };
 
 /// More than this many syntax errors are the follow-ups of one.

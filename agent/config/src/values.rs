@@ -9,7 +9,8 @@ use toml::de::{DeInteger, DeValue};
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
 use crate::{
-    Algorithm, ClientTls, Host, Layer, MaskKind, PacketSockets, Protocol, SelfProtection, TlsMode, Transfers, Truth,
+    Algorithm, ClientTls, Host, Layer, MaskKind, PacketSockets, Protocol, SelfProtection, TlsMode, Transfers,
+    Truth,
 };
 
 /// A number of bytes, written as `4MiB` or plainly.

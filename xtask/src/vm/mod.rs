@@ -159,7 +159,8 @@ fn claims(
         ));
     };
     let rest = lines.get(from..).unwrap_or_default().iter();
-    let words: Vec<&str> = rest.filter(|l| !l.starts_with("row\t") && !l.starts_with("cost\t")).copied().collect();
+    let words: Vec<&str> =
+        rest.filter(|l| !l.starts_with("row\t") && !l.starts_with("cost\t")).copied().collect();
     Err(format!("{suite} ({version}): not all claims hold:\n{}", words.join("\n")))
 }
 
@@ -186,7 +187,8 @@ pub(crate) fn kernel(directory: &Path, suite: &str) -> Result<PathBuf> {
 
 fn image(directory: &Path) -> Result<PathBuf> {
     // of another script it would be another one
-    let script_hash = ROOT.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let script_hash =
+        ROOT.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
     let image = directory.join(format!("root-{script_hash:08x}.ext4"));
     if !image.exists() {
         quietly("root file system of the machine", script(ROOT, "root.sh").arg(&image))?;

@@ -84,9 +84,10 @@ fn device(report: &Report, count: usize, fault: Option<&str>) -> Layer {
             "enforced",
             format!("a canary's frame from a packet socket did not leave; {count} devices guarded"),
         ),
-        ("no socket", None) => {
-            ("enforced", format!("nobody makes a packet socket (guard.packet_sockets); {count} devices guarded"))
-        }
+        ("no socket", None) => (
+            "enforced",
+            format!("nobody makes a packet socket (guard.packet_sockets); {count} devices guarded"),
+        ),
         (_, Some(fault)) => ("absent", format!("packet sockets of root are not stopped: {fault}")),
         (said, None) => ("absent", format!("frame: expected `refused`, but saw `{said}`")),
     };

@@ -21,7 +21,10 @@ pub(crate) fn run(object: &Path, cgroup: &Path, pins: &Path, bounds: Option<&Pat
     let mut wrong = Vec::new();
     for (name, cost) in told? {
         let bound = bounds.as_ref().map(|bounds| bounds.get(&name).copied());
-        println!("{name}\t{cost}\t{}", bound.flatten().map_or_else(|| "-".to_owned(), |bound| bound.to_string()));
+        println!(
+            "{name}\t{cost}\t{}",
+            bound.flatten().map_or_else(|| "-".to_owned(), |bound| bound.to_string())
+        );
         match bound {
             Some(None) => wrong.push(format!("{name} has no bound")),
             Some(Some(bound)) if cost > bound => {

@@ -28,8 +28,8 @@ use sluice_abi::{ABI_VERSION, Listener, Proxy};
 use crate::lineage::Lineage;
 use crate::lsm::{Lsm, Wish};
 
-pub(crate) use costs::run as costs;
 pub(crate) use canary::{Layer, child as canary_child};
+pub(crate) use costs::run as costs;
 pub(crate) use integrity::{Finding, Found};
 pub(crate) use lookup::Port;
 pub(crate) use records::Event;

@@ -52,7 +52,8 @@ const TRACEPOINTS: [(&str, &str); 2] =
 /// # Errors
 /// In words, on one line.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), String> {
-    let btf = Btf::from_sys_fs().map_err(|error| format!("the kernel does not describe its types: {error}"))?;
+    let btf =
+        Btf::from_sys_fs().map_err(|error| format!("the kernel does not describe its types: {error}"))?;
     for (name, hook) in HOOKS {
         let Some(Program::Lsm(program)) = ebpf.program_mut(name) else { return Err(missing(name)) };
         program.load(hook, &btf).map_err(|error| format!("{hook}: {}", last_words(&error)))?;

@@ -55,7 +55,9 @@ pub(super) fn probe(lsm: &Lsm, cgroup: &Path) -> (&'static str, String) {
     }
     match executes(lsm, cgroup) {
         Ok(REFUSED) => proof.push("a program in a judged session that nobody answers for"),
-        Ok(code) => return ("absent", format!("exec: a session that nobody answers for ran a program ({code:?})")),
+        Ok(code) => {
+            return ("absent", format!("exec: a session that nobody answers for ran a program ({code:?})"));
+        }
         Err(error) => return ("absent", format!("exec: not tried: {error}")),
     }
     // a layer that refuses root nothing is not claimed
@@ -156,7 +158,9 @@ fn open_memory(pid: i32) -> io::Result<File> {
 /// EACCES is what /proc makes of a tracer's EPERM.
 fn said(outcome: io::Result<()>) -> String {
     match outcome {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => "refused".to_owned(),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
+            "refused".to_owned()
+        }
         Err(error) => error.to_string(),
         Ok(()) => "went through".to_owned(),
     }

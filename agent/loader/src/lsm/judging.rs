@@ -41,7 +41,9 @@ impl Judging {
     /// # Errors
     /// In words: there is no room.
     pub(crate) fn add(&mut self, session: Session) -> Result<(), String> {
-        self.sessions.insert(session, self.own, 0).map_err(|error| format!("too many judged sessions: {error}"))
+        self.sessions
+            .insert(session, self.own, 0)
+            .map_err(|error| format!("too many judged sessions: {error}"))
     }
 
     /// Nobody of it is left.

@@ -145,7 +145,8 @@ impl Lsm {
             self.objects.remove(gone).map_err(words)?;
         }
         let known: Vec<survey::Key> = self.inodes.keys().filter_map(Result::ok).collect();
-        for gone in known.iter().filter(|key| !found.inodes.keys().any(|inode| survey::key(*inode) == **key)) {
+        for gone in known.iter().filter(|key| !found.inodes.keys().any(|inode| survey::key(*inode) == **key))
+        {
             self.inodes.remove(gone).map_err(words)?;
         }
         Ok(())
@@ -171,7 +172,9 @@ impl Lsm {
             return None;
         }
         let opened = Judging::open(&self.maps);
-        opened.inspect_err(|error| tracing::error!(%error, "judged sessions are not tied to this loader")).ok()
+        opened
+            .inspect_err(|error| tracing::error!(%error, "judged sessions are not tied to this loader"))
+            .ok()
     }
 
     /// Sends a canary, which goes into this cgroup.
