@@ -17,7 +17,7 @@ use crate::{
     },
     event::{self, Wanted},
     maps::{LISTENER, PORTS, PROXY, TAGS, WANT, handle},
-    protected, task,
+    mode, protected, task,
 };
 
 /// 1 where the connect hook has `bpf_get_netns_cookie` (5.15 and later, as seen). The loader tries and sets it.
@@ -50,7 +50,12 @@ enum Outcome {
 /// Marks the proxy's own socket; without the mark the backstop would drop its packets, so a failure refuses.
 #[inline(always)]
 fn tag_upstream(ctx: *mut bpf_sock_addr) -> Outcome {
-    let mut value = tag::UPSTREAM;
+    if mark(ctx, tag::UPSTREAM) { Outcome::Pass } else { Outcome::Refuse }
+}
+
+/// Marks a socket; `false` where the kernel has no memory.
+#[inline(always)]
+fn mark(ctx: *mut bpf_sock_addr, mut value: u32) -> bool {
     let sk = read!(ctx, __bindgen_anon_1.sk);
     // SAFETY: map, socket and value are live; the helper copies the value.
     let stored = unsafe {
@@ -61,7 +66,7 @@ fn tag_upstream(ctx: *mut bpf_sock_addr) -> Outcome {
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
         )
     };
-    if stored.is_null() { Outcome::Refuse } else { Outcome::Pass }
+    !stored.is_null()
 }
 
 /// Room with the client's socket for what was asked for; `None` where the kernel has no memory.
@@ -105,6 +110,14 @@ fn steer(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr, port_be: u16, found:
     let wanted = Wanted { family, addr, port_be, cookie, netns: netns(ctx) };
     let protocol = read!(ctx, protocol);
     let ours = kind == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+    if found.flags & CANARY == 0 && mode::passive() {
+        let verdict = if ours { Verdict::Redirected } else { Verdict::Denied };
+        // SAFETY: `tell` gives room for a record.
+        event::tell(road, verdict, |to| unsafe { event::caller(to, wanted) });
+        // its packets are no further events; without the mark each of them is one
+        mark(ctx, tag::OBSERVED);
+        return Outcome::Pass;
+    }
     let listener = LISTENER.get(0).filter(|l| ours && l.port != 0 && l.netns == wanted.netns);
     let (Some(listener), Some(record)) = (listener, room(ctx)) else {
         // SAFETY: `tell` gives room for a record.

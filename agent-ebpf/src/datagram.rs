@@ -9,7 +9,7 @@ use sluice_abi::{Addr, Road, Verdict};
 use crate::{
     context::{AF_INET, AF_INET6, ALLOW, LOOPBACK4, LOOPBACK6, REFUSE, addr6, mapped, read},
     event::{self, Wanted},
-    protected,
+    mode, protected,
 };
 
 /// Refuses what goes to a protected place.
@@ -24,7 +24,7 @@ fn judge(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr) -> i32 {
     let wanted = Wanted { family, addr, port_be, cookie, netns: 0 };
     // SAFETY: `tell` gives room for a record.
     event::tell(Road::Datagram, Verdict::Denied, |to| unsafe { event::caller(to, wanted) });
-    REFUSE
+    if mode::passes(addr, port_be) { ALLOW } else { REFUSE }
 }
 
 /// Datagrams of IPv4 sockets.

@@ -10,6 +10,7 @@ use sluice_abi::Road;
 use crate::{
     egress::tell,
     maps::{GUARDED, handle},
+    mode,
     packet::{ETH_P_IP, ETH_P_IPV6, Packet, goes_to, load, parse4, parse6, ports, tagged},
     protected,
 };
@@ -68,7 +69,11 @@ fn forbidden(skb: *mut __sk_buff, packet: Option<Packet>) -> bool {
         return false;
     }
     tell(skb, &packet, port, Road::Device);
-    true
+    if !mode::passes(&packet.to, port) {
+        return true;
+    }
+    mode::note(skb);
+    false
 }
 
 /// Every packet that leaves by a device.

@@ -13,6 +13,7 @@ use crate::{
     context::{ALLOW, REFUSE, mapped, read},
     event::{self, Wanted},
     maps::{LISTENER, PORTS},
+    mode,
     packet::{
         ETH_P_IP, ETH_P_IPV6, Packet, TCP, goes_to, opens, parse4, parse6, ports, resets, tag_of, tagged,
     },
@@ -77,7 +78,11 @@ fn pass(skb: *mut __sk_buff, packet: &Packet) -> bool {
     }
     let Some(port) = goes_to(skb, packet, ports) else { return true };
     tell(skb, packet, port, Road::Packet);
-    false
+    if !mode::passes(&packet.to, port) {
+        return false;
+    }
+    mode::note(skb);
+    true
 }
 
 /// Every packet that a process of the guarded cgroup sends.

@@ -3,11 +3,11 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use sluice_abi::{ABI_VERSION, Addr, Origin, Road, Verdict};
+use sluice_abi::{ABI_VERSION, Addr, Origin, Road, Verdict, WOULD};
 
 use crate::{
     maps::{DROPPED, EVENTS},
-    task,
+    mode, task,
 };
 
 /// A place that somebody wants to reach.
@@ -74,11 +74,13 @@ pub(crate) fn tell(road: Road, verdict: Verdict, fill: impl FnOnce(*mut Origin))
     match EVENTS.reserve(0) {
         Some(mut entry) => {
             let event = entry.as_mut_ptr();
+            // the proxy's own port is kept in every mode
+            let would = if !matches!(road, Road::Bind) && mode::passive() { WOULD } else { 0 };
             // SAFETY: room for an event; every field is written before it is submitted.
             unsafe {
                 fill(core::ptr::addr_of_mut!((*event).origin));
                 core::ptr::addr_of_mut!((*event).road).write(road as u32);
-                core::ptr::addr_of_mut!((*event).verdict).write(verdict as u32);
+                core::ptr::addr_of_mut!((*event).verdict).write(verdict as u32 | would);
                 core::ptr::addr_of_mut!((*event).dropped).write(dropped.read_volatile());
             }
             entry.submit(0);

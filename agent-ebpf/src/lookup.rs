@@ -5,11 +5,13 @@
 //! this network namespace asks for, before any listener is looked for; never for one that is established.
 
 use aya_ebpf::{bindings::bpf_sk_lookup, macros::sk_lookup, programs::SkLookupContext};
-use sluice_abi::{Addr, CANARY, CANARY_SERVICE, seat};
+use sluice_abi::{Addr, CANARY, CANARY_SERVICE, Road, Verdict, seat};
 
 use crate::{
     context::{AF_INET, addr6, mapped, read},
+    event::{self, Wanted},
     maps::{Flow, LISTENERS, OWN, PORTS},
+    mode,
     packet::TCP,
 };
 
@@ -71,6 +73,18 @@ pub fn sluice_lookup(ctx: SkLookupContext) -> u32 {
     };
     // SAFETY: only whether it is there counts.
     if unsafe { OWN.get(&flow) }.is_some() {
+        return PASS;
+    }
+    if !canary && mode::passive() {
+        let wanted = Wanted {
+            family,
+            addr: &flow.server,
+            port_be: flow.server_port.to_be(),
+            cookie: 0,
+            netns: 0,
+        };
+        // SAFETY: `tell` gives room for a record.
+        event::tell(Road::Port, Verdict::Redirected, |to| unsafe { event::place(to, wanted) });
         return PASS;
     }
     match LISTENERS.redirect_sk_lookup(&ctx, seat, REPLACE) {

@@ -19,6 +19,7 @@ mod lineage;
 mod lookup;
 mod lsm;
 mod maps;
+mod mode;
 mod origin;
 mod packet;
 mod peername;

@@ -138,6 +138,10 @@ pub static TALLIES: HashMap<Session, Tally, SESSIONS> = HashMap::new();
 #[btf_map]
 pub static EXECUTED: RingBuf<Executed, { 1 << 24 }> = RingBuf::new();
 
+/// See [`sluice_abi::mode`].
+#[btf_map]
+pub static MODE: Array<u32, 1> = Array::new();
+
 /// What the LSM programs refuse.
 #[btf_map]
 pub static LSM_SETTINGS: Array<Settings, 1> = Array::new();

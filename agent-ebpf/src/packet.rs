@@ -9,7 +9,7 @@ use sluice_abi::{Addr, tag};
 use crate::{
     context::{AF_INET, AF_INET6, mapped, read},
     maps::{TAGS, handle},
-    protected,
+    mode, protected,
 };
 
 pub(crate) const ETH_P_IP: u32 = 0x0800;
@@ -126,7 +126,11 @@ pub(crate) fn tag_of(skb: *mut __sk_buff) -> u32 {
 /// Does the packet come from a socket of the proxy or of its listener?
 #[inline(always)]
 pub(crate) fn tagged(skb: *mut __sk_buff) -> bool {
-    matches!(tag_of(skb), tag::UPSTREAM | tag::LISTENER | tag::OWN)
+    match tag_of(skb) {
+        tag::UPSTREAM | tag::LISTENER | tag::OWN => true,
+        tag::OBSERVED => mode::passive(),
+        _ => false,
+    }
 }
 
 /// The first segment of a handshake.

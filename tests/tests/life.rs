@@ -1,21 +1,25 @@
 //! The guard in the hands of root, and of chance: what is taken from it is seen within a second, told, and put back.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice_tests::command::{hear, sh, until};
 use sluice_tests::enclosure::in_room;
+use sluice_tests::scene::Scene;
 use sluice_tests::stage::Stage;
 use sluice_tests::world::mounts::BPF;
 use sluice_tests::world::sluice::Sluice;
 use sluice_tests::world::{HOME, World};
-use sluice_tests::{Context as _, Result};
+use sluice_tests::{Context as _, Failure, Result};
 
 const MEDDLE: &str = include_str!("../fixtures/scripts/meddle.py");
+const ROADS: &str = include_str!("../fixtures/scripts/roads.py");
 /// Connects to the database at once, and says who answers.
 const KNOCK: &str = r#"
 import socket, struct
@@ -206,6 +210,367 @@ fn h21_the_hole_is_real_and_the_next_look_closes_it() {
         assert!(metrics.contains("sluice_layer_proven_timestamp_seconds{layer=\"connect\"} 1"), "{metrics}");
         // nothing of Sluice's stands in these words
         assert!(fs::metadata(Path::new(HOME).join("log/events.jsonl")).is_ok());
+        Ok(())
+    });
+}
+
+/// The guard's mode as `sluice status` has it.
+fn mode(world: &World) -> Result<String> {
+    let sluice = world.sluice.as_ref().context("Sluice")?;
+    let said = sluice.tool(&world.room, &["status", "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&said.out)?;
+    Ok(report["mode"]["mode"].as_str().unwrap_or_default().to_owned())
+}
+
+fn layer(world: &World, name: &str) -> Result<String> {
+    let sluice = world.sluice.as_ref().context("Sluice")?;
+    let said = sluice.tool(&world.room, &["status", "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&said.out)?;
+    let layers = report["layers"].as_array().cloned().unwrap_or_default();
+    let found = layers.iter().find(|layer| layer["name"] == name);
+    Ok(found.and_then(|layer| layer["state"].as_str()).unwrap_or_default().to_owned())
+}
+
+/// Connects, then says `still` each time that the server still answers on the same connection.
+const HELD: &str = r#"
+import socket, struct, sys, time
+s = socket.create_connection(("10.77.0.2", 5432), timeout=3)
+print("connected", flush=True)
+s.settimeout(3)
+sys.stdin.readline()
+try:
+    s.sendall(struct.pack("!II", 8, 80877103))
+    print("still" if s.recv(1) else "closed", flush=True)
+except OSError as error:
+    print("stopped", error, flush=True)
+"#;
+
+/// Observe, arm, disarm: nothing is enforced and all is told; whoever may not, does not; a restart changes nothing.
+#[test]
+fn observe_arm_and_disarm() {
+    in_room("observe_arm_and_disarm", |room| {
+        let mut scene = Scene::open(room)?;
+        let knock = |scene: &Scene| Root::new(&scene.world).knock();
+        let tool = |scene: &Scene, arguments: &[&str]| {
+            scene.world.sluice.as_ref().expect("Sluice").tool(&scene.world.room, arguments)
+        };
+        assert_eq!((mode(&scene.world)?.as_str(), knock(&scene)?.as_str()), ("enforce", "proxy"));
+
+        // whoever may not: a person whom no rule permits it, and root who is neither logged in nor at the console
+        let said = scene.says("sluice disarm --reason 'I want to'")?;
+        assert!(said.contains("default-deny"), "{said}");
+        let said = tool(&scene, &["observe"])?;
+        assert!(!said.ok() && said.err.contains("nobody is logged in here"), "{}", said.all());
+        assert!(scene.event("guard", "mode_refused")?);
+        assert_eq!(mode(&scene.world)?, "enforce");
+
+        // a rule with four eyes: it waits for somebody else, and not for the one who asks
+        let rules = Path::new(HOME).join("sluice/policy/modes.cedar");
+        let text = r#"
+            @id("open") @approval("dba:1")
+            permit(principal in Group::"analysts", action in [Action::"disarm", Action::"observe"], resource);
+            @id("close") permit(principal in Group::"analysts", action == Action::"arm", resource);
+            @id("report") permit(principal in Group::"analysts", action == Action::"events", resource);
+            @id("agree") permit(principal, action == Action::"approve", resource is Host);
+        "#;
+        fs::write(&rules, text)?;
+        until("the rule", Duration::from_secs(10), || {
+            let said = tool(&scene, &["policy", "check"])?;
+            Ok(said.ok() && scene.event("config", "accepted")?)
+        })?;
+        let mut bob = scene.logged_in(&scene.world.people.bob)?;
+        scene.alice.type_line("sluice observe --reason 'first week'")?;
+        let id = scene.alice.find("the request's id", |screen| {
+            let (_, rest) = screen.split_once("waiting for 1 of dba: `sluice approve ")?;
+            Some(rest.split_once('`')?.0.to_owned())
+        })?;
+        assert_eq!(mode(&scene.world)?, "enforce", "it waits");
+        let own = scene
+            .logged_in(&scene.world.people.alice)?
+            .run(&scene.stage, &format!("sluice approve {id} --reason ok"))?;
+        assert!(own.status != 0 && own.text.contains("your own"), "{}", own.text);
+        let agreed = bob.run(&scene.stage, &format!("sluice approve {id} --reason ok"))?;
+        assert_eq!(agreed.status, 0, "{}", agreed.text);
+        scene.alice.see("nothing is enforced")?;
+        scene.alice.prompt(&scene.stage)?;
+
+        // observing: everything passes, and is told as it would be
+        assert_eq!(
+            (mode(&scene.world)?.as_str(), layer(&scene.world, "connect")?.as_str()),
+            ("observe", "observed")
+        );
+        assert_eq!(knock(&scene)?, "server");
+        let roads = hear(scene.world.command_as_root("/usr/bin/python3").args(["-c", ROADS]))?;
+        assert!(roads.out.lines().filter(|line| line.starts_with("open")).count() >= 8, "{}", roads.all());
+        scene.says("psql -w -h db.internal shop -c 'select 1'")?;
+        let mut said = String::new();
+        for _ in 0..20 {
+            said = scene.says("sluice observe --report")?;
+            if said.contains("would-redirect") && said.contains("would-drop") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(
+            said.contains("would-redirect") && said.contains("would-drop") && said.contains("alice"),
+            "{said}"
+        );
+        let events = scene.sluice()?.events()?;
+        let would = |verdict: &str, part: &str| {
+            events.iter().any(|e| e["activity"] == verdict && e.to_string().contains(part))
+        };
+        assert!(would("would-redirect", "ask for a login"), "nobody is logged in there");
+        assert!(would("would-redirect", "permit (analysts-connect)"), "alice would have been let in");
+        assert!(would("would-deny", "datagram") && would("would-drop", "packet"));
+        // one connection is one event, and not one for each of its packets
+        let before = events.len();
+        hear(scene.world.command_as_root("/usr/bin/python3").args(["-c", KNOCK]))?;
+        std::thread::sleep(Duration::from_millis(600));
+        let after = scene.sluice()?.events()?;
+        assert!(after.len() - before <= 2, "{:?}", after.get(before..));
+
+        // it stands when loader and proxy have been killed
+        let sluice = scene.sluice()?;
+        for pid in sluice.proxies().into_iter().chain(sluice.loader()) {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
+        }
+        until("another loader", Duration::from_secs(20), || {
+            Ok(scene.sluice()?.starts() > 1 && scene.sluice()?.answers(&scene.world.room)?)
+        })?;
+        assert_eq!((mode(&scene.world)?.as_str(), knock(&scene)?.as_str()), ("observe", "server"));
+
+        // arming finds who would be locked out, and what was open then is stopped
+        let mut held = scene
+            .world
+            .command_as_root("/usr/bin/python3")
+            .args(["-c", HELD])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(held.stdout.take().context("its output")?).lines();
+        assert_eq!(lines.next().transpose()?.as_deref(), Some("connected"));
+        let said = tool(&scene, &["arm"])?;
+        assert!(!said.ok() && said.out.contains("python3") && said.err.contains("--yes"), "{}", said.all());
+        let said = tool(&scene, &["arm", "--yes"])?;
+        assert!(said.ok(), "{}", said.all());
+        assert_eq!((mode(&scene.world)?.as_str(), knock(&scene)?.as_str()), ("enforce", "proxy"));
+        held.stdin.take().context("its input")?.write_all(b"\n")?;
+        let last = lines.next().transpose()?.unwrap_or_default();
+        assert!(last.starts_with("stopped"), "a connection from before goes on: {last}");
+        held.wait()?;
+
+        // the console's own way, without anybody who answers, for a time; the journal is root's
+        let loader = Path::new(HOME).join("bin/sluice-loader");
+        let state = Path::new(HOME).join("lib");
+        let by_hand = |arguments: &[&str]| {
+            let mut command = Command::new(&loader);
+            command
+                .arg("--config")
+                .arg(Path::new(HOME).join("sluice/sluice.toml"))
+                .arg("--state")
+                .arg(&state);
+            hear(command.args(arguments))
+        };
+        let said = by_hand(&["disarm"])?;
+        assert!(!said.ok() && said.all().contains("a reason is missing"), "{}", said.all());
+        let said = by_hand(&["disarm", "--reason", "the proxy\nis broken", "--for", "3"])?;
+        assert!(said.ok() && said.out.contains("DISARMED"), "{}", said.all());
+        assert_eq!(knock(&scene)?, "server");
+        until("status says so", Duration::from_secs(5), || Ok(mode(&scene.world)? == "disarmed"))?;
+        let said = tool(&scene, &["status"])?;
+        assert!(
+            !said.ok() && said.out.starts_with("DISARMED") && said.out.contains("the proxy is broken"),
+            "{}",
+            said.all()
+        );
+        until("the guard is back by itself", Duration::from_secs(6), || Ok(knock(&scene)? == "proxy"))?;
+        assert!(scene.event("guard", "the time of `disarmed` was over")?);
+        let journal = fs::metadata(state.join("modes"))?;
+        assert_eq!((journal.uid(), journal.mode() & 0o777), (0, 0o600));
+        Ok(())
+    });
+}
+
+/// Overwrites the first instructions of a program in the object, so that the verifier refuses that one.
+const SPOIL: &str = r#"
+import struct, sys
+path, wanted = sys.argv[1:]
+data = bytearray(open(path, "rb").read())
+at, size, count, names = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HHH", data, 58)
+heads = [struct.unpack_from("<IIQQQQ", data, at + n * size) for n in range(count)]
+strings = heads[names][4]
+for name, _, _, _, offset, _ in heads:
+    if data[strings + name:].split(b"\0", 1)[0] == wanted.encode():
+        data[offset:offset + 8] = bytes([0x85, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F])
+        open(path, "wb").write(data)
+        print("spoilt")
+"#;
+
+/// The loader, held in the hand of a test: ended, started, and the kernel's object beside it exchanged.
+struct Boot<'a> {
+    world: &'a World,
+    sluice: &'a Sluice,
+}
+
+impl Boot<'_> {
+    fn end(&self) -> Result<()> {
+        self.sluice.hold_restarts(true);
+        for pid in self.sluice.proxies().into_iter().chain(self.sluice.loader()) {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
+        }
+        until("both are dead", Duration::from_secs(10), || {
+            Ok(self.sluice.loader().is_none() && self.sluice.proxies().is_empty())
+        })
+    }
+
+    /// As after a boot: nothing stands in the kernel.
+    fn forget(&self) -> Result<()> {
+        self.end()?;
+        sh("rm", ["-rf", &format!("{BPF}/sluice")]).map(drop)
+    }
+
+    /// The supervisor starts the loader until `what` is so.
+    fn go(&self, what: impl FnMut() -> Result<bool>) -> Result<()> {
+        self.sluice.hold_restarts(false);
+        until("what was waited for", Duration::from_secs(30), what).context(self.sluice.words())
+    }
+
+    fn knock(&self) -> Result<String> {
+        Root::new(self.world).knock()
+    }
+
+    /// `sluice status`, as it is for people.
+    fn status(&self) -> Result<String> {
+        Ok(self.sluice.tool(&self.world.room, &["status"])?.all())
+    }
+}
+
+/// What can't be a configuration at boot: the last good copy serves, nobody gets past, and status says what is wrong where.
+#[test]
+fn h23_a_bad_configuration_at_boot_is_served_by_the_last_good_one() {
+    in_room("h23_a_bad_configuration_at_boot_is_served_by_the_last_good_one", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let config = boot.sluice.config.clone();
+        let good = fs::read_to_string(&config)?;
+        let copy = Path::new(HOME).join("lib/good/sluice.toml");
+        assert_eq!(fs::read_to_string(&copy)?, good);
+        assert_eq!((fs::metadata(&copy)?.uid(), fs::metadata(&copy)?.mode() & 0o777), (0, 0o640));
+        let line = good.lines().position(|line| line == "[guard]").context("a [guard]")? + 1;
+        let cases: [(&str, String, u32, String); 5] = [
+            ("a byte order mark", format!("\u{feff}{good}"), 0o644, "byte order mark".into()),
+            (
+                "a key twice",
+                good.replace("port = 15432", "port = 15432\nport = 15433"),
+                0o644,
+                "stands here twice".into(),
+            ),
+            (
+                "a Cyrillic letter",
+                good.replace("[guard]", "[gu\u{430}rd]"),
+                0o644,
+                format!("sluice.toml:{line}:"),
+            ),
+            ("half a file", good[..good.len() / 2].to_owned(), 0o644, "sluice.toml:".into()),
+            ("writable by others", good.clone(), 0o666, "chmod go-w".into()),
+        ];
+        for (what, text, mode, words) in cases {
+            boot.end()?;
+            fs::write(&config, text)?;
+            sh("chmod", [&format!("{mode:o}"), &*config.to_string_lossy()])?;
+            boot.go(|| boot.sluice.answers(&world.room))?;
+            let said = boot.status()?;
+            assert!(
+                said.contains("config") && said.contains("degraded") && said.contains(&words),
+                "{what}: {said}"
+            );
+            assert_eq!(boot.knock()?, "proxy", "{what}");
+            // corrected: it is taken at once
+            fs::write(&config, &good)?;
+            sh("chmod", ["644", &*config.to_string_lossy()])?;
+            boot.go(|| Ok(boot.sluice.answers(&world.room)? && !boot.status()?.contains("last good copy")))?;
+        }
+        // a copy that somebody else may write is none either: nothing starts, and what is pinned stays closed
+        boot.end()?;
+        fs::write(&config, "nonsense")?;
+        sh("chmod", ["666", &*copy.to_string_lossy()])?;
+        boot.go(|| Ok(boot.sluice.words().contains("exit status: 78")))?;
+        assert!(boot.knock()?.starts_with("refused"), "{}", boot.knock()?);
+        Ok(())
+    });
+}
+
+/// A kernel that does not take the programs, at boot: what is protected can't be reached, or can by the host's own choice.
+#[test]
+fn h20_where_the_guard_cannot_stand_it_is_closed_or_open_as_the_host_has_chosen() {
+    in_room("h20_where_the_guard_cannot_stand_it_is_closed_or_open_as_the_host_has_chosen", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        world.guard(&stage)?;
+        let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
+        let object = Path::new(HOME).join("bin/sluice-ebpf.o");
+        let (mine, whole) = (Path::new(HOME).join("spoilt.o"), fs::read(&object)?);
+        let put = |bytes: &[u8]| -> Result<()> {
+            fs::write(&mine, bytes)?;
+            let _ = sh("umount", [&*object.to_string_lossy()]);
+            sh("mount", ["--bind", &*mine.to_string_lossy(), &*object.to_string_lossy()]).map(drop)
+        };
+        let issue = || Ok::<_, Failure>(fs::read_to_string("/run/issue.d/sluice.issue").unwrap_or_default());
+
+        // the control: nothing in the kernel and no loader is an open host
+        boot.forget()?;
+        assert_eq!(boot.knock()?, "server");
+
+        // one program is refused: those that the kernel takes refuse by themselves, at the protected port alone
+        put(&whole)?;
+        let said =
+            hear(Command::new("/usr/bin/python3").args(["-c", SPOIL, &mine.to_string_lossy(), "sockops"]))?;
+        assert!(said.out.contains("spoilt"), "{}", said.all());
+        boot.go(|| Ok(issue()?.contains("5 programs refuse it")))?;
+        assert!(boot.knock()?.contains("[Errno 1]"), "{}", boot.knock()?);
+        let routes = sh("ip", ["route"])?;
+        assert!(!routes.contains("prohibit"), "{routes}");
+
+        // none can be read at all: routes
+        boot.forget()?;
+        put(b"no object")?;
+        boot.go(|| Ok(issue()?.contains("routes prohibit")))?;
+        assert!(boot.knock()?.contains("[Errno 13]"), "{}", boot.knock()?);
+        assert!(issue()?.contains("sluice-loader disarm --reason"), "the way back is said");
+
+        // the way back: by hand, without a loader that stands, and it holds at the next start
+        let loader = Path::new(HOME).join("bin/sluice-loader");
+        let by_hand = |arguments: &[&str]| {
+            let mut command = Command::new(&loader);
+            command.arg("--config").arg(&boot.sluice.config).arg("--state").arg(Path::new(HOME).join("lib"));
+            hear(command.args(arguments))
+        };
+        let said = by_hand(&["disarm", "--reason", "this kernel takes nothing"])?;
+        assert!(said.ok(), "{}", said.all());
+        assert_eq!(boot.knock()?, "server");
+        let starts = boot.sluice.starts();
+        until("more starts", Duration::from_secs(10), || Ok(boot.sluice.starts() > starts + 1))?;
+        assert_eq!(boot.knock()?, "server", "it stays so: {}", boot.sluice.words());
+        boot.end()?;
+        fs::remove_file(Path::new(HOME).join("lib/modes"))?;
+
+        // the host's other choice
+        let good = fs::read_to_string(&boot.sluice.config)?;
+        fs::write(&boot.sluice.config, good.replace("[guard]", "[guard]\non_failure = \"open\""))?;
+        boot.go(|| Ok(issue()?.contains("everybody reaches everything directly")))?;
+        assert_eq!(boot.knock()?, "server");
+        fs::write(&boot.sluice.config, &good)?;
+        boot.end()?;
+        boot.go(|| Ok(boot.knock()?.contains("[Errno 13]")))?;
+
+        // a kernel that takes them again: the routes go, and the proxy answers
+        put(&whole)?;
+        boot.go(|| boot.sluice.answers(&world.room))?;
+        assert_eq!(boot.knock()?, "proxy");
+        let routes = sh("ip", ["route"])?;
+        assert!(!routes.contains("prohibit") && issue()?.is_empty(), "{routes}");
         Ok(())
     });
 }

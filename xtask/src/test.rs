@@ -25,6 +25,9 @@ pub(crate) struct FuzzOptions {
     seconds: u32,
     /// Only this target
     target: Option<String>,
+    /// Do not run them: put what was found since into the repository (tests/fuzz/corpus)
+    #[arg(long, conflicts_with = "seconds")]
+    keep: bool,
 }
 
 #[derive(Default)]
@@ -80,6 +83,9 @@ fn costs(workspace: &Workspace, binaries: &Path) -> Result<()> {
 pub(crate) fn fuzz(options: &FuzzOptions) -> Result<()> {
     let workspace = Workspace::here()?;
     install(&[Purpose::Build], &workspace)?;
+    if options.keep {
+        return fuzz::keep(&workspace.workspace_root, options.target.as_deref());
+    }
     let mut tally = Tally::default();
     fuzzed(&workspace, options.seconds, options.target.as_deref(), &mut tally);
     if tally.failed == 0 { Ok(()) } else { Err(format!("failed: {}", tally.what.join(", "))) }

@@ -81,6 +81,17 @@ pub enum Verdict {
     Ended = 4,
 }
 
+/// Added to a [`Verdict`] in [`Event::verdict`]: nothing was enforced, this is what would have been done.
+pub const WOULD: u32 = 0x100;
+
+/// What the programs do with what they find, in the map `MODE`.
+pub mod mode {
+    /// Redirect, refuse, drop. Also what a map says that nobody has written.
+    pub const ENFORCE: u32 = 0;
+    /// Tell what would be done, and let it pass.
+    pub const PASSIVE: u32 = 1;
+}
+
 /// Which road a try took.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +220,8 @@ pub mod tag {
     pub const SERVICE: u32 = 4;
     /// Connected by anybody from a guarded port as its source: no service's end.
     pub const CLIENT: u32 = 5;
+    /// Its way to a protected place was told of while nothing was enforced. Counts for nothing otherwise.
+    pub const OBSERVED: u32 = 90;
 }
 
 /// Where the programs send what they take. One entry, written by the loader alone.

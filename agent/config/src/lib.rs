@@ -17,9 +17,10 @@ mod values;
 
 pub use diagnostic::Diagnostic;
 pub use sections::{
-    Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Metrics,
-    MetricsListen, Mode, PacketSockets, Policy, PostgresTarget, Protocol, Recording, SelfProtection,
-    ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers, Truth, Upstream, Vouched,
+    Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, GuardMode, Host, Identity, Layer, Limits,
+    MaskKind, Metrics, MetricsListen, Mode, OnFailure, PacketSockets, Policy, PostgresTarget, Protocol,
+    Recording, SelfProtection, ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers,
+    Truth, Upstream, Vouched,
 };
 
 use std::path::Path;

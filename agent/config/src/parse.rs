@@ -10,8 +10,8 @@ use crate::reader::{At, Section, Sink, wrong_type};
 use crate::targets;
 use crate::values::Bytes;
 use crate::{
-    Agent, Algorithm, Config, Guard, Identity, Limits, Metrics, MetricsListen, PacketSockets, Policy,
-    Recording, SelfProtection, Target, Transfers,
+    Agent, Algorithm, Config, Guard, GuardMode, Identity, Limits, Metrics, MetricsListen, OnFailure,
+    PacketSockets, Policy, Recording, SelfProtection, Target, Transfers,
 };
 
 /// More than this many syntax errors are the follow-ups of one.
@@ -121,6 +121,8 @@ fn guard(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Guard {
         refresh: between(&mut section, "refresh", (1, 86_400), 30, sink),
         keep_addresses: between(&mut section, "keep_addresses", (0, 30 * 86_400), 3_600, sink),
         require: once(section.or("require", Vec::new(), sink), "guard.require", sink),
+        mode: section.or("mode", GuardMode::Enforce, sink),
+        on_failure: section.or("on_failure", OnFailure::Closed, sink),
         self_protection: section.or("self_protection", SelfProtection::On, sink),
         packet_sockets: section.or("packet_sockets", PacketSockets::Allow, sink),
     };

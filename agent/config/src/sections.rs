@@ -58,10 +58,32 @@ pub struct Guard {
     pub keep_addresses: Duration,
     /// Layers without which the loader refuses to claim the host. Default none.
     pub require: Vec<Layer>,
+    /// What is done on a host where nobody has said `arm`, `observe` or `disarm` yet. Default enforce.
+    pub mode: GuardMode,
+    /// What becomes of what is protected where the guard can't stand. Default closed.
+    pub on_failure: OnFailure,
     /// What root may not do to the agent, where the layer `lsm` is there. Default on.
     pub self_protection: SelfProtection,
     /// Whether packet, XDP and raw IP sockets are refused, where the layer `lsm` is there. Default allow.
     pub packet_sockets: PacketSockets,
+}
+
+/// Whether the guard enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardMode {
+    /// It does.
+    Enforce,
+    /// All is told as it would be, and nothing is enforced.
+    Observe,
+}
+
+/// What becomes of what is protected where the guard can't stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nobody reaches it.
+    Closed,
+    /// Everybody does.
+    Open,
 }
 
 /// `guard.self_protection`.

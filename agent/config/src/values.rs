@@ -9,8 +9,8 @@ use toml::de::{DeInteger, DeValue};
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
 use crate::{
-    Algorithm, ClientTls, Host, Layer, MaskKind, PacketSockets, Protocol, SelfProtection, TlsMode, Transfers,
-    Truth,
+    Algorithm, ClientTls, GuardMode, Host, Layer, MaskKind, OnFailure, PacketSockets, Protocol,
+    SelfProtection, TlsMode, Transfers, Truth,
 };
 
 /// A number of bytes, written as `4MiB` or plainly.
@@ -241,6 +241,18 @@ impl FromToml for TlsMode {
 impl FromToml for ClientTls {
     fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
         word(value, key, &[("prefer", ClientTls::Prefer), ("require", ClientTls::Require)], sink)
+    }
+}
+
+impl FromToml for GuardMode {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("enforce", GuardMode::Enforce), ("observe", GuardMode::Observe)], sink)
+    }
+}
+
+impl FromToml for OnFailure {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("closed", OnFailure::Closed), ("open", OnFailure::Open)], sink)
     }
 }
 

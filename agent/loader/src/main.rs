@@ -1,16 +1,19 @@
 //! `sluice-loader`: root, and nothing of the network is parsed here. Loads, pins and attaches the kernel programs,
 //! opens what only root can open, hands it over to `sluiced`, and starts that again whenever it ends.
 
+mod failure;
 mod grounds;
 mod kernel;
 mod lineage;
 mod lsm;
+mod mode;
 mod names;
 mod notify;
 mod probe;
 mod process;
 mod proxy;
 mod queue;
+mod route;
 mod serve;
 mod sys;
 mod tell;
@@ -20,8 +23,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluice_config::Config;
 use tracing_subscriber::EnvFilter;
+
+use failure::Served;
 
 /// sysexits.h: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
@@ -39,14 +43,26 @@ struct Arguments {
     /// The configuration
     #[arg(long, global = true, value_name = "FILE", default_value = "/etc/sluice/sluice.toml")]
     config: PathBuf,
+    /// agent.state_dir, for a host whose configuration can't be read: the last good copy of it is kept there
+    #[arg(long, global = true, value_name = "DIRECTORY", default_value = "/var/lib/sluice")]
+    state: PathBuf,
     #[command(subcommand)]
     command: Option<Act>,
 }
 
 #[derive(Subcommand)]
 enum Act {
-    /// Take the guard away: afterwards everybody reaches every target directly
+    /// Let everybody reach every target directly, until `sluice arm`; the programs stay and go on telling
     Disarm {
+        /// Why; it is written down before anything else
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Enforce again after so many seconds
+        #[arg(long = "for", value_name = "SECONDS")]
+        lasts: Option<u64>,
+        /// Take the programs away, too: nothing is told any more. Stop sluice-loader first
+        #[arg(long)]
+        remove: bool,
         /// Where the programs are pinned, for a host whose configuration can't be read
         #[arg(long, value_name = "DIRECTORY")]
         pins: Option<PathBuf>,
@@ -95,8 +111,11 @@ fn main() -> ExitCode {
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
         Some(Act::Costs { bounds }) => probe::costs(bounds.as_deref()).map_err(|e| (1, e)),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
-        Some(Act::Disarm { pins }) => disarm(&arguments.config, pins),
-        None => guard(&arguments.config),
+        Some(Act::Disarm { reason, lasts, remove, pins }) => {
+            let said = Said { reason, lasts, remove };
+            disarm(&arguments.config, &arguments.state, pins, said)
+        }
+        None => guard(&arguments.config, &arguments.state),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,14 +126,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(path: &Path) -> Result<Config, (u8, String)> {
-    Config::load(path).map_err(|diagnostics| {
-        let text: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-        (EX_CONFIG, text.join("\n"))
-    })
-}
-
-fn guard(path: &Path) -> Result<(), (u8, String)> {
+fn guard(path: &Path, state: &Path) -> Result<(), (u8, String)> {
     if !nix::unistd::geteuid().is_root() {
         return Err((
             1,
@@ -122,28 +134,64 @@ fn guard(path: &Path) -> Result<(), (u8, String)> {
         ));
     }
     let signals = serve::signals().map_err(|e| (1, e))?;
-    let config = load(path)?;
-    let mut loader = serve::Loader::arm(path, config, signals).map_err(|e| (1, e))?;
+    let served = failure::configuration(path, state).map_err(|wrong| (EX_CONFIG, wrong))?;
+    let armed = serve::Loader::arm(path, &served, signals);
+    let mut loader = armed.map_err(|why| {
+        failure::answer(&served.config, &why);
+        (1, why)
+    })?;
+    failure::over();
+    failure::keep(&served, state);
     notify::ready();
     loader.run().map_err(|e| (1, e))
 }
 
-fn disarm(path: &Path, pins: Option<PathBuf>) -> Result<(), (u8, String)> {
-    let pins = match pins {
+/// What `disarm` was told.
+struct Said {
+    reason: String,
+    lasts: Option<u64>,
+    remove: bool,
+}
+
+fn disarm(path: &Path, state: &Path, pins: Option<PathBuf>, said: Said) -> Result<(), (u8, String)> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err((1, "only root may do that here; others: sluice disarm".to_owned()));
+    }
+    let (state, pins) = match (pins, failure::configuration(path, state)) {
         // whatever lies there is removed: it has to be what a loader has made
-        Some(pins) if !kernel::is_pins(&pins) => {
+        (Some(pins), _) if !kernel::is_pins(&pins) => {
             return Err((1, format!("{}: no pins of Sluice are there", pins.display())));
         }
-        Some(pins) => pins,
-        None => match load(path) {
-            Ok(config) => config.guard.pins,
-            Err((code, text)) => {
-                let hint = "where the programs are pinned can be said: --pins /sys/fs/bpf/sluice";
-                return Err((code, format!("{text}\n{hint}")));
-            }
-        },
+        (Some(pins), served) => (served.map_or(state.to_owned(), |s| s.config.agent.state_dir), pins),
+        (None, Ok(Served { config, .. })) => (config.agent.state_dir, config.guard.pins),
+        (None, Err(wrong)) => {
+            let hint = "where the programs are pinned can be said: --pins /sys/fs/bpf/sluice";
+            return Err((EX_CONFIG, format!("{wrong}\n{hint}")));
+        }
     };
-    kernel::Guard::disarm(&pins).map_err(|e| (1, e.to_string()))?;
-    println!("disarmed: nothing on this host is guarded any more");
+    let fault =
+        |e: std::io::Error| (1, format!("{}: {e}; nothing was done", mode::journal(&state).display()));
+    if said.remove {
+        mode::forget(&state, names::now_s()).map_err(fault)?;
+        kernel::Guard::disarm(&pins).map_err(|e| (1, e.to_string()))?;
+        failure::over();
+        println!("taken away: nothing on this host is guarded any more");
+        return Ok(());
+    }
+    if said.reason.trim().is_empty() {
+        return Err((1, "a reason is missing: --reason TEXT".to_owned()));
+    }
+    let now = names::now_s();
+    let standing = mode::Standing {
+        mode: mode::Mode::Disarmed,
+        since: now,
+        until: said.lasts.map_or(0, |lasts| now.saturating_add(lasts)),
+        by: format!("root by sluice-loader, on {}", process::own_terminal()),
+        approved: String::new(),
+        reason: said.reason,
+    };
+    mode::write(&state, &standing).map_err(fault)?;
+    failure::open(&pins, mode::Mode::Disarmed).map_err(|e| (1, e))?;
+    println!("DISARMED: everybody reaches everything directly, until `sluice arm`");
     Ok(())
 }

@@ -139,6 +139,14 @@ fn real_uid(dir: &str) -> Option<u32> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// The controlling terminal of this process, for people.
+pub(crate) fn own_terminal() -> String {
+    match stat(std::process::id()).map(|stat| terminal(stat.tty)) {
+        Some(tty) if !tty.is_empty() => tty,
+        _ => "no terminal".to_owned(),
+    }
+}
+
 /// Name of a controlling terminal by its device number (`tty_nr`).
 fn terminal(device: i32) -> String {
     let device = device.cast_unsigned();

@@ -90,6 +90,9 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
     } else {
         component("integrity", "degraded", layers.standing.join("; "))
     });
+    if !layers.degraded.is_empty() {
+        components.push(component("config", "degraded", layers.degraded));
+    }
     components.push(component("policy", "ok", house.gate.policy_digest()));
     Ok(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -104,6 +107,7 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
         policy_generation: house.gate.generation(),
         armed_for_s: layers.armed_for_s,
         incidents: layers.incidents,
+        mode: layers.mode,
     })
 }
 

@@ -10,6 +10,7 @@ mod decisions;
 mod explain;
 mod live;
 mod login;
+mod mode;
 mod prove;
 
 use std::collections::HashMap;
@@ -159,6 +160,7 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
             request::Request::Classify(asked) => classify::classify(house, &caller, &asked, &mut wire).await?,
             request::Request::Kill(kill) => live::kill(house, &caller, &kill),
+            request::Request::SetMode(asked) => mode::set(house, &caller, &asked, &mut wire).await?,
             other => answers::answer(house, &caller, other).await,
         };
         match outcome {

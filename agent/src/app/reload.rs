@@ -4,9 +4,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_policy::{Context, Decision};
+
 use super::{House, Settings, load};
-use crate::audit;
-use crate::identity::Identity;
+use crate::audit::{self, Would};
+use crate::identity::{BoundLogin, Identity};
 use crate::services::postgres;
 use crate::upstream::Secrets;
 
@@ -89,7 +91,12 @@ impl House {
     /// Tries that the kernel saw go on record; only then the loader forgets them.
     pub(super) async fn kernel_events(&self, events: &sluice_api::handover::Events) {
         for seen in &events.events {
-            while let Err(error) = self.audit.record_now(&audit::kernel(seen)) {
+            let login = seen.verdict.starts_with("would-").then(|| self.bindings.find(&seen.lineage));
+            let would = login.as_ref().map(|login| Would {
+                who: login.as_deref().map(|login| &**login.principal()),
+                verdict: self.would(seen, login.as_deref()),
+            });
+            while let Err(error) = self.audit.record_now(&audit::kernel(seen, would.as_ref())) {
                 tracing::error!(%error, "an event of the kernel waits");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -97,6 +104,31 @@ impl House {
         let count = events.events.len() as u64;
         if count > 0 {
             self.link.events_seen(events.first + count - 1).await;
+        }
+    }
+
+    /// What would have been said to a try that was let pass.
+    fn would(&self, seen: &sluice_api::handover::KernelEvent, login: Option<&BoundLogin>) -> String {
+        if seen.verdict != "would-redirect" {
+            return "refuse: only Sluice itself goes this way".to_owned();
+        }
+        let Some(target) = self.settings.load().target(&seen.target).cloned() else {
+            return "refuse: no target is configured there".to_owned();
+        };
+        let Some(login) = login else { return "ask for a login".to_owned() };
+        let process = seen.lineage.first();
+        let context = Context {
+            source: String::new(),
+            uid: process.map_or(u32::MAX, |p| p.uid),
+            tty: process.map(|p| p.tty.clone()).unwrap_or_default(),
+            exe: process.map(|p| p.exe.clone()).unwrap_or_default(),
+            authenticated_by: login.login.how.to_owned(),
+            now_s: crate::gate::now_us() / 1_000_000,
+            application: String::new(),
+        };
+        match self.gate.may_connect(login.principal(), &target, &context) {
+            Decision::Permit(permission) => format!("permit ({})", permission.rules.join(", ")),
+            Decision::Refuse(refusal) => format!("refuse ({})", refusal.rules.join(", ")),
         }
     }
 

@@ -156,13 +156,43 @@ fn guard(seen: &handover::KernelEvent, incident: &handover::Incident) -> Event {
     event("guard", &incident.what, severity, fields)
 }
 
+/// Somebody who may lets the guard enforce, or not. On record before it is in force.
+pub fn mode_wanted(mode: &handover::Mode, who: Option<&Principal>, lineage: &[Process]) -> Event {
+    let severity = if mode.mode == "enforce" { "notice" } else { "critical" };
+    let fields = json!({"mode": mode.mode, "by": mode.by, "approved_by": mode.approved_by, "reason": mode.reason,
+                        "until_us": mode.until_us, "actor": who.map(person), "process": process(lineage)});
+    event("guard", "mode_wanted", severity, fields)
+}
+
+/// Somebody who may not, or not so.
+pub fn mode_refused(
+    asked: &admin::SetMode,
+    login: Option<&BoundLogin>,
+    why: &str,
+    lineage: &[Process],
+) -> Event {
+    let fields = json!({"mode": cut(&asked.mode), "reason": cut(&asked.reason), "why": why,
+                        "actor": login.map(|login| person(login.principal())), "process": process(lineage)});
+    event("guard", "mode_refused", "warning", fields)
+}
+
+/// What would have become of a try while nothing is enforced.
+pub struct Would<'a> {
+    /// Whoever is logged in there.
+    pub who: Option<&'a Principal>,
+    /// In words: what Sluice would have said to him.
+    pub verdict: String,
+}
+
 /// The kernel saw a try on a road of its own. A redirect is the ordinary way in and no alarm.
-pub fn kernel(seen: &handover::KernelEvent) -> Event {
+pub fn kernel(seen: &handover::KernelEvent, would: Option<&Would<'_>>) -> Event {
     if let Some(incident) = &seen.incident {
         return guard(seen, incident);
     }
-    let severity = if seen.verdict == "redirected" { "info" } else { "warning" };
+    let severity =
+        if matches!(seen.verdict.as_str(), "redirected" | "would-redirect") { "info" } else { "warning" };
     let fields = json!({"road": seen.road, "target": seen.target, "seen_us": seen.time_us, "lost_before": seen.dropped,
+                        "actor": would.and_then(|would| would.who).map(person), "would": would.map(|would| &would.verdict),
                         "origin": seen.origin.as_ref().map(origin), "process": process(&seen.lineage)});
     event("bypass", &seen.verdict, severity, fields)
 }

@@ -107,6 +107,15 @@ impl Audit {
         Ok(())
     }
 
+    /// Everything that was written is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The disk did not take it.
+    pub fn sync_now(&self) -> Result<(), AuditError> {
+        let file = self.open.lock().file.try_clone();
+        file.and_then(|file| file.sync_data()).map_err(|source| AuditError { path: self.path(), source })
+    }
+
     /// How many of each kind since this process started.
     pub(crate) fn counts(&self) -> Counts {
         self.open.lock().counts.clone()

@@ -1,6 +1,6 @@
 //! `sluice events`.
 
-mod summary;
+pub(super) mod summary;
 
 use clap::Args;
 use serde_json::Value;

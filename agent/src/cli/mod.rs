@@ -9,6 +9,7 @@ mod explain;
 mod init;
 mod live;
 mod login;
+mod mode;
 mod offline;
 mod prove;
 mod replay;
@@ -93,6 +94,12 @@ enum Command {
     Whoami,
     /// What is enforced on this host, from live probes.
     Status,
+    /// Enforce nothing and tell everything as it would be; or what has been told so far.
+    Observe(mode::Observe),
+    /// Enforce: what is protected is reached through Sluice alone.
+    Arm(mode::Arm),
+    /// Enforce nothing, for a reason, until `sluice arm`.
+    Disarm(mode::Disarm),
     /// What is protected, and what you may open.
     Targets,
     /// Recorded sessions, yours or (where policy lets you) all.
@@ -212,6 +219,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logout(command) => login::logout(client()?, &command),
         Command::Whoami => login::whoami(client()?, global.json),
         Command::Status => status::status(client()?, global.json),
+        Command::Observe(command) => mode::observe(client()?, &command, global.json),
+        Command::Arm(command) => mode::arm(client()?, &command, &global.config),
+        Command::Disarm(command) => mode::disarm(client(), &command),
         Command::Targets => status::targets(client()?, global.json),
         Command::Sessions(command) => sessions::sessions(client()?, command, global.json),
         Command::Replay(command) => replay::replay(client()?, command, global.json),

@@ -12,13 +12,33 @@ pub(super) fn status(mut client: Client, json: bool) -> Result<(), Failure> {
     let Response::Status(report) = client.ask(Request::Status(admin::Status {}))? else { return Err(odd()) };
     let sound = report.layers.iter().all(|l| l.state == "enforced")
         && !report.layers.is_empty()
-        && report.components.iter().all(|c| c.state == "ok");
+        && report.components.iter().all(|c| c.state == "ok")
+        && report.mode.as_ref().is_none_or(|mode| mode.mode == "enforce");
     if json {
         print_json(&report)?;
     } else {
         print(&render(&report))?;
     }
     if sound { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// What nobody must overlook.
+fn mode(report: &admin::StatusReport) -> String {
+    let Some(mode) = report.mode.as_ref().filter(|mode| mode.mode != "enforce") else { return String::new() };
+    let (style, what) = match mode.mode.as_str() {
+        "observe" => (WARN, "OBSERVING: nothing is enforced, everything is told as it would be"),
+        _ => (BAD, "DISARMED: nothing is enforced, everybody reaches everything directly"),
+    };
+    let mut text = format!("{style}{what}{style:#}\n");
+    if mode.since_us > 0 {
+        text += &format!("  since {} by {}", time(mode.since_us), safe(&mode.by));
+        if !mode.approved_by.is_empty() {
+            text += &format!(", approved by {}", safe(&mode.approved_by));
+        }
+        text += &format!(": {}\n", safe(&mode.reason));
+    }
+    let until = if mode.until_us > 0 { time(mode.until_us) } else { "somebody says `sluice arm`".to_owned() };
+    text + &format!("  until {until}\n\n")
 }
 
 fn render(report: &admin::StatusReport) -> String {
@@ -32,7 +52,10 @@ fn render(report: &admin::StatusReport) -> String {
         layers.styled([
             (layer.name.clone(), Default::default()),
             (layer.state.clone(), style(&layer.state)),
-            (if layer.proven_us == 0 { "never".to_owned() } else { time(layer.proven_us) }, Default::default()),
+            (
+                if layer.proven_us == 0 { "never".to_owned() } else { time(layer.proven_us) },
+                Default::default(),
+            ),
             (layer.proof.clone(), Default::default()),
         ]);
     }
@@ -49,21 +72,22 @@ fn render(report: &admin::StatusReport) -> String {
         let port = if place.port == 0 { "any".to_owned() } else { place.port.to_string() };
         places.row([place.target.clone(), place.name.clone(), place.network.clone(), port]);
     }
-    format!(
-        "{HEAD}Sluice {}{HEAD:#} guards {} (armed for {} s)\n\
+    mode(report)
+        + &format!(
+            "{HEAD}Sluice {}{HEAD:#} guards {} (armed for {} s)\n\
          {} open sessions, {} logins, {} requests waiting, policy generation {}, {} kernel events lost\n\n{}\n{}\n{}",
-        safe(&report.version),
-        safe(&report.cgroup),
-        report.armed_for_s,
-        report.sessions_open,
-        report.logins,
-        report.approvals_waiting,
-        report.policy_generation,
-        report.events_dropped,
-        layers.render(),
-        places.render(),
-        components.render(),
-    )
+            safe(&report.version),
+            safe(&report.cgroup),
+            report.armed_for_s,
+            report.sessions_open,
+            report.logins,
+            report.approvals_waiting,
+            report.policy_generation,
+            report.events_dropped,
+            layers.render(),
+            places.render(),
+            components.render(),
+        )
 }
 
 pub(super) fn targets(mut client: Client, json: bool) -> Result<(), Failure> {

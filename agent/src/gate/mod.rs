@@ -367,7 +367,7 @@ impl Gate {
     }
 }
 
-fn host() -> Resource {
+pub(crate) fn host() -> Resource {
     Resource { kind: ResourceKind::Host, path: vec!["localhost".into()], class: None }
 }
 

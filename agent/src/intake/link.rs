@@ -16,7 +16,7 @@ use prost::Message as _;
 use sluice_api::common::Process;
 use sluice_api::handover::{
     self, Decided, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello,
-    Layers, ProbeLayers, Ready, Reloaded, Settle, Settled, from_loader, from_proxy,
+    Layers, ModeSet, ProbeLayers, Ready, Reloaded, SetMode, Settle, Settled, from_loader, from_proxy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -87,6 +87,7 @@ enum Waiting {
     Layers(oneshot::Sender<Layers>),
     Followed(oneshot::Sender<Followed>),
     Settled(oneshot::Sender<Settled>),
+    ModeSet(oneshot::Sender<ModeSet>),
 }
 
 /// Questions to the loader; shared by all rooms.
@@ -168,6 +169,18 @@ impl LoaderLink {
         let request = self.expect(Waiting::Settled(answer));
         let message = from_proxy::Message::Settle(Settle { request, session: session.to_owned() });
         self.ask(request, message, wait, PATIENCE).await
+    }
+
+    /// Lets the guard enforce, or not. Whoever calls has it on record already.
+    ///
+    /// # Errors
+    /// [`LinkError`]: nothing is known of it then. Inside: why the loader did not do it.
+    pub async fn set_mode(&self, mode: handover::Mode) -> Result<Result<(), String>, LinkError> {
+        let (answer, wait) = oneshot::channel();
+        let request = self.expect(Waiting::ModeSet(answer));
+        let message = from_proxy::Message::SetMode(SetMode { request, mode: Some(mode) });
+        let set = self.ask(request, message, wait, PATIENCE).await?;
+        Ok(if set.error.is_empty() { Ok(()) } else { Err(set.error) })
     }
 
     /// What came before it has been delivered.
@@ -316,6 +329,12 @@ async fn read(
             Some(from_loader::Message::Followed(followed)) => {
                 if let Some(Waiting::Followed(answer)) = link.answer(followed.request) {
                     let _ = answer.send(followed);
+                }
+                continue;
+            }
+            Some(from_loader::Message::ModeSet(set)) => {
+                if let Some(Waiting::ModeSet(answer)) = link.answer(set.request) {
+                    let _ = answer.send(set);
                 }
                 continue;
             }

@@ -142,6 +142,12 @@ fn kernel(out: &mut Exposition, layers: Option<&Layers>) {
         let enforced = u8::from(layer.state == "enforced");
         out.sample("sluice_layer_enforced", &[("layer", &layer.name)], enforced);
     }
+    let enforces = layers.mode.as_ref().is_some_and(|mode| mode.mode == "enforce");
+    out.gauge(
+        "sluice_guard_enforces",
+        "0: the guard observes, or is disarmed: nothing is enforced.",
+        u8::from(enforces),
+    );
     out.metric(
         "sluice_layer_proven_timestamp_seconds",
         "gauge",

@@ -13,7 +13,7 @@ use crate::{Context, Feature, Operation, Principal};
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// Every action, as [`crate::Ask::action`] may name it.
-pub const ACTIONS: [&str; 35] = [
+pub const ACTIONS: [&str; 38] = [
     "connect",
     "select",
     "insert",
@@ -34,6 +34,9 @@ pub const ACTIONS: [&str; 35] = [
     "classify",
     "replay",
     "kill",
+    "disarm",
+    "observe",
+    "arm",
     "shell",
     "pty",
     "exec",

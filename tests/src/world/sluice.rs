@@ -45,6 +45,7 @@ pub struct Sluice {
 struct Supervisor {
     program: PathBuf,
     config: PathBuf,
+    state: PathBuf,
     cgroup: PathBuf,
     output: PathBuf,
     pid: AtomicU32,
@@ -89,6 +90,7 @@ impl Sluice {
         let supervisor = Arc::new(Supervisor {
             program: Path::new(HOME).join("bin/sluice-loader"),
             config: config.clone(),
+            state: state.clone(),
             cgroup: cgroup.clone(),
             output: log.join("loader.stderr"),
             pid: AtomicU32::new(0),
@@ -209,6 +211,8 @@ impl Supervisor {
         let mut child = within(&self.cgroup, &self.program)
             .arg("--config")
             .arg(&self.config)
+            .arg("--state")
+            .arg(&self.state)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())

@@ -53,18 +53,38 @@ fn missing(program: &str) -> GuardError {
 
 /// Hands every program to the verifier.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), GuardError> {
-    for (name, _) in PROGRAMS {
-        let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-        match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSkb(program) => program.load(),
-            Program::CgroupSockopt(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            _ => return Err(missing(name)),
-        }
-        .map_err(|e| refused(name, e))?;
+    PROGRAMS.iter().try_for_each(|(name, _)| load_one(ebpf, name))
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), GuardError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => return Err(missing(name)),
     }
-    Ok(())
+    .map_err(|e| refused(name, e))
+}
+
+/// Loads and attaches one program whatever becomes of the others.
+pub(super) fn alone(ebpf: &mut Ebpf, name: &str, cgroup: &Path, pins: &Path) -> Result<(), GuardError> {
+    load_one(ebpf, name)?;
+    let guarded = File::open(cgroup).map_err(at("opening the guarded cgroup", cgroup))?;
+    let (_, hook) = *PROGRAMS.iter().find(|(known, _)| *known == name).ok_or_else(|| missing(name))?;
+    let program = program(ebpf, name).ok_or_else(|| missing(name))?;
+    let path = links(pins).join(name);
+    fs::create_dir_all(links(pins)).map_err(at("making the directory of pins", &path))?;
+    match sys::pinned(&path) {
+        Ok(link) if sys::link_place(link.as_fd()).is_ok_and(|place| place.cgroup != 0) => {
+            sys::link_update(link.as_fd(), program).map_err(|e| refused(name, e))
+        }
+        _ => {
+            let _ = fs::remove_file(&path);
+            fresh(program, &guarded, hook, &path).map(drop).map_err(|e| refused(name, e))
+        }
+    }
 }
 
 fn descriptor(program: &Program) -> Option<BorrowedFd<'_>> {

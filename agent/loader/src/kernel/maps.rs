@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData};
 use ipnet::IpNet;
@@ -13,7 +14,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 28] = [
+pub(super) const NAMES: [&str; 29] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -33,6 +34,7 @@ pub(super) const NAMES: [&str; 28] = [
     "MEMBERS_OF",
     "TALLIES",
     "EXECUTED",
+    "MODE",
     "LSM_SETTINGS",
     "LSM_INODES",
     "LSM_OBJECTS",
@@ -119,11 +121,7 @@ impl Guard {
 
     /// The address first: a place without it is not looked at.
     pub(super) fn add(&mut self, place: Place, flags: u32) -> Result<(), GuardError> {
-        let value = records::protection(&Protection { target: place.target, flags });
-        let mut map: Destinations<'_> = self.trie("DESTINATIONS")?;
-        map.insert(&destination(place), value, 0).map_err(|e| fault("DESTINATIONS", &e))?;
-        let mut map: Addresses<'_> = self.trie("ADDRESSES")?;
-        map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
+        insert(&mut self.ebpf, place, flags)
     }
 
     /// Whether the place stands in both tables as it was written.
@@ -149,8 +147,7 @@ impl Guard {
         T: TryFrom<&'a mut Map>,
         T::Error: Display,
     {
-        let map = self.ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
-        T::try_from(map).map_err(|e| fault(name, &e))
+        trie(&mut self.ebpf, name)
     }
 
     /// What stands in the table, also from an earlier loader.
@@ -163,6 +160,24 @@ impl Guard {
         }
         Ok(places)
     }
+}
+
+fn trie<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, GuardError>
+where
+    T: TryFrom<&'a mut Map>,
+    T::Error: Display,
+{
+    let map = ebpf.map_mut(name).ok_or_else(|| fault(name, &"not in the object"))?;
+    T::try_from(map).map_err(|e| fault(name, &e))
+}
+
+/// Protects a place.
+pub(super) fn insert(ebpf: &mut Ebpf, place: Place, flags: u32) -> Result<(), GuardError> {
+    let value = records::protection(&Protection { target: place.target, flags });
+    let mut map: Destinations<'_> = trie(ebpf, "DESTINATIONS")?;
+    map.insert(&destination(place), value, 0).map_err(|e| fault("DESTINATIONS", &e))?;
+    let mut map: Addresses<'_> = trie(ebpf, "ADDRESSES")?;
+    map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
 }
 
 fn place(prefix: u32, data: records::Place, value: [u8; 8]) -> Option<Place> {

@@ -13,6 +13,7 @@ mod integrity;
 mod lookup;
 mod maps;
 mod records;
+mod without;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -27,6 +28,7 @@ use sluice_abi::{ABI_VERSION, Listener, Proxy};
 
 use crate::lineage::Lineage;
 use crate::lsm::{Lsm, Wish};
+use crate::mode::Mode;
 
 pub(crate) use canary::{Layer, child as canary_child};
 pub(crate) use costs::run as costs;
@@ -216,6 +218,11 @@ impl Guard {
     /// There is no proxy.
     pub(crate) fn dismiss(&mut self) -> Result<(), GuardError> {
         self.set_array("PROXY", [0; size_of::<Proxy>()])
+    }
+
+    /// Enforce, or tell and let pass.
+    pub(crate) fn set_mode(&mut self, mode: Mode) -> Result<(), GuardError> {
+        self.set_array("MODE", mode.number().to_ne_bytes())
     }
 
     /// What is pollable while events wait.

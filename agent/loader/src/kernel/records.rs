@@ -129,6 +129,10 @@ impl Event {
     /// As `handover.proto` names it.
     pub(crate) fn verdict_name(&self) -> &'static str {
         match self.verdict {
+            0x101 => "would-redirect",
+            0x102 => "would-deny",
+            0x103 => "would-drop",
+            0x104 => "would-end",
             1 => "redirected",
             2 => "denied",
             3 => "dropped",

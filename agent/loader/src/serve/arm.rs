@@ -14,9 +14,11 @@ use sluice_config::{Config, MetricsListen, Target};
 use super::integrity::Rounds;
 use super::places::{guarded_ports, places};
 use super::{Loader, fault, talk};
+use crate::failure::Served;
 use crate::grounds;
 use crate::kernel::Guard;
 use crate::lsm::Wish;
+use crate::mode;
 use crate::names::{Known, Resolver, now_s, wanted};
 use crate::notify;
 use crate::proxy;
@@ -30,7 +32,8 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 impl Loader {
     /// Guards the host; the proxy is not started yet.
-    pub(crate) fn arm(path: &Path, config: Config, signals: SignalFd) -> Result<Self, String> {
+    pub(crate) fn arm(path: &Path, served: &Served, signals: SignalFd) -> Result<Self, String> {
+        let config = served.config.clone();
         let account = grounds::account(&config)?;
         grounds::directories(&config, account)?;
         let guarded = grounds::cgroup(&config)?;
@@ -39,6 +42,9 @@ impl Loader {
             Guard::load(&object, &guarded, &config.guard.pins).map_err(fault("the guard does not stand"))?;
         guard.dismiss().map_err(fault("the guard"))?;
         let mut known = Known::read(&config);
+        let standing = mode::read(&config.agent.state_dir, config.guard.mode, now_s());
+        // before the programs stand: a host that observes is not closed for a moment, and the other way round
+        guard.set_mode(standing.mode).map_err(fault("the guard"))?;
         let before = places(&config, &known);
         if !before.is_empty() {
             guard.protect(&before).map_err(fault("the guard"))?;
@@ -87,6 +93,9 @@ impl Loader {
             kept: Kept::default(),
             probed: None,
             rounds: Rounds::new(),
+            standing,
+            degraded: served.degraded.clone(),
+            served: served.path.clone(),
             stopping: None,
             config,
             account,
@@ -111,7 +120,7 @@ impl Loader {
         }
         let missing: Vec<String> = layers
             .iter()
-            .filter(|layer| layer.state != "enforced")
+            .filter(|layer| layer.state == "absent")
             .filter(|layer| {
                 let required = &self.config.guard.require;
                 required.iter().any(|required| required.name() == layer.name)

@@ -56,6 +56,7 @@ impl Loader {
     pub(super) fn look_after(&mut self) {
         let now = Instant::now();
         if self.rounds.look_at <= now {
+            self.mode_now();
             for finding in self.guard.inspect() {
                 self.found(&finding);
             }
@@ -107,7 +108,9 @@ impl Loader {
             if layer.state != "absent" {
                 self.rounds.proven.insert(layer.name, now_s());
             }
-            let Some(before) = before.filter(|before| *before != layer.state) else { continue };
+            // from enforced to observed is the mode's doing, and told by that
+            let told = |before: &&str| *before != layer.state && [*before, layer.state].contains(&"absent");
+            let Some(before) = before.filter(told) else { continue };
             let healed = before == "absent";
             tracing::error!(
                 layer = layer.name,

@@ -3,6 +3,7 @@
 mod arm;
 mod follow;
 mod integrity;
+mod modes;
 mod places;
 mod reload;
 mod talk;
@@ -21,6 +22,7 @@ use sluice_config::Config;
 
 use crate::grounds::Account;
 use crate::kernel::{Guard, Layer};
+use crate::mode::Standing;
 use crate::names::{Known, Resolver, now_s};
 use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
@@ -28,7 +30,8 @@ use crate::tell::Kept;
 use crate::watch::Watch;
 
 use integrity::Rounds;
-use places::{destinations, guarded_ports, places, target_of};
+pub(crate) use places::places;
+use places::{destinations, guarded_ports, target_of};
 
 /// The proxy may finish its sessions for so long after a stop.
 const FINISH: Duration = Duration::from_secs(10);
@@ -42,6 +45,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Everything that the loop holds.
 pub(crate) struct Loader {
     path: PathBuf,
+    /// What the proxy reads: the same, or the last good copy.
+    served: PathBuf,
     config: Config,
     /// Read after a change, in force once the proxy has accepted it too.
     next: Option<Config>,
@@ -60,6 +65,10 @@ pub(crate) struct Loader {
     watch: Option<Watch>,
     kept: Kept,
     probed: Option<(Instant, Vec<Layer>)>,
+    /// Whether it enforces.
+    standing: Standing,
+    /// What is served with less than it should be.
+    degraded: String,
     /// When the guard was looked at, what was found, what was proven.
     rounds: Rounds,
     signals: SignalFd,
@@ -88,7 +97,8 @@ impl Loader {
         {
             return layers.clone();
         }
-        let layers = self.guard.probe();
+        let mut layers = self.guard.probe();
+        self.as_it_stands(&mut layers);
         self.probed = Some((Instant::now(), layers.clone()));
         self.proven(&layers);
         layers

@@ -10,7 +10,7 @@ use crate::kernel::{Place, Port};
 use crate::names::Known;
 
 /// What is protected: every host of every target, at its ports.
-pub(super) fn places(config: &Config, known: &Known) -> Vec<Place> {
+pub(crate) fn places(config: &Config, known: &Known) -> Vec<Place> {
     let mut places = Vec::new();
     each(config, known, |index, network, port, _| {
         places.push(Place { network, port, target: u32::try_from(index).unwrap_or(u32::MAX) });

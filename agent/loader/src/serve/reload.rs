@@ -23,6 +23,12 @@ impl Loader {
                 // the proxy finds the same and puts it on record
                 self.next = None;
             }
+            // the proxy, too, reads another file than the copy only from its start on
+            Ok(_) if !self.degraded.is_empty() => {
+                tracing::warn!("the configuration can be read again: sluice-loader starts anew with it");
+                self.stop();
+                return;
+            }
             Ok(config) => {
                 if (
                     &config.agent,

@@ -26,7 +26,7 @@ impl Loader {
     pub(super) fn start(&mut self) {
         self.start_at = None;
         let program = proxy::program(self.config.agent.proxy.as_deref());
-        match Proxy::start(&program, &self.path, self.account, &self.cgroup, &mut self.guard) {
+        match Proxy::start(&program, &self.served, self.account, &self.cgroup, &mut self.guard) {
             Ok(mut proxy) => {
                 let hello = self.hello();
                 let given: io::Result<Vec<OwnedFd>> = self
@@ -107,6 +107,7 @@ impl Loader {
             from_proxy::Message::Follow(asked) => self.follow(&asked),
             from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
             from_proxy::Message::Settle(asked) => self.settle(&asked),
+            from_proxy::Message::SetMode(asked) => self.mode_wanted(asked),
             from_proxy::Message::Decided(decided) => {
                 if let Some(hold) = self.guard.lineage().hold() {
                     hold.decided(decided.request, decided.allowed);
@@ -150,6 +151,8 @@ impl Loader {
             armed_for_s: self.guard.armed_for().as_secs(),
             incidents: self.rounds.incidents(),
             standing: self.guard.standing(),
+            mode: Some(self.mode_message()),
+            degraded: self.degraded.clone(),
         }
     }
 

@@ -112,6 +112,17 @@ pub(super) fn doctor(command: &Doctor, path: &Path, json: bool) -> Result<(), Fa
     if report.stands_against() { Err(Failure::Told) } else { Ok(()) }
 }
 
+/// Who would be locked out, as a table; empty: nobody.
+///
+/// # Errors
+/// In words, why that can't be told.
+pub(super) fn locked_out(path: &Path) -> Result<String, String> {
+    let config = Config::load(path)
+        .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let open = sockets::open(&sockets::places(&config, &mut Vec::new()))?;
+    Ok(if open.is_empty() { String::new() } else { sockets::table_text(&open) })
+}
+
 /// Who is connected past Sluice at this moment.
 fn connections(config: &Config, root: bool, findings: &mut Vec<Finding>) -> Vec<sockets::Open> {
     let places = sockets::places(config, findings);

@@ -34,14 +34,14 @@ struct Line {
 
 /// Events, counted.
 #[derive(Default)]
-pub(super) struct Summary {
+pub(in super::super) struct Summary {
     counts: BTreeMap<Kind, (u64, i64, i64)>,
     unread: u64,
 }
 
 impl Summary {
     /// Takes one event, as it stands in the file.
-    pub(super) fn add(&mut self, json: &str) {
+    pub(in super::super) fn add(&mut self, json: &str) {
         let Ok(event) = serde_json::from_str::<Value>(json) else {
             self.unread += 1;
             return;
@@ -66,12 +66,12 @@ impl Summary {
     }
 
     /// For scripts.
-    pub(super) fn json(self) -> impl Serialize {
+    pub(in super::super) fn json(self) -> impl Serialize {
         self.lines()
     }
 
     /// For people.
-    pub(super) fn text(self) -> String {
+    pub(in super::super) fn text(self) -> String {
         let unread = self.unread;
         let mut table =
             Table::new(["COUNT", "CLASS", "WHAT", "WHO", "PROGRAM", "DESTINATION", "ROAD", "FIRST", "LAST"]);
