@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// With BPF-LSM programs, without, or one after the other
     #[arg(long, value_enum, default_value_t = Which::Both)]
     lsm: Which,
+    /// Writes what was seen into docs/kernels.md, as a run of all does; columns of other machines stay as they are
+    #[arg(long)]
+    table: bool,
     /// Further arguments of the kernel
     #[arg(long, value_name = "ARGUMENTS", default_value = "")]
     append: String,
@@ -81,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    if all {
+    if all || options.table {
         table::write(&workspace.workspace_root.join("docs/kernels.md"), &seen)?;
     }
     if broken.is_empty() { Ok(()) } else { Err(format!("not shown to hold: {}", broken.join(", "))) }
