@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     if matches!(arguments.command, Some(Act::Disarm { .. })) {
-        let pins = Config::load(&arguments.config).map_or(PINS.into(), |config| config.guard.pins);
+        let pins = sluice_config::Config::load(&arguments.config).map_or(PINS.into(), |config| config.guard.pins);
         if let Some(code) = lsm::by_manager(&pins, std::env::args_os().skip(1)) {
             return code;
         }
