@@ -74,8 +74,12 @@ pub(crate) fn tell(road: Road, verdict: Verdict, fill: impl FnOnce(*mut Origin))
     match EVENTS.reserve(0) {
         Some(mut entry) => {
             let event = entry.as_mut_ptr();
-            // the proxy's own port is kept in every mode
-            let would = if !matches!(road, Road::Bind) && mode::passive() { WOULD } else { 0 };
+            // the proxy's own port is kept in every mode, and so is the agent itself
+            let always = matches!(
+                road,
+                Road::Bind | Road::Signal | Road::Trace | Road::Pins | Road::Mount | Road::Bpf | Road::Exec
+            );
+            let would = if !always && mode::passive() { WOULD } else { 0 };
             // SAFETY: room for an event; every field is written before it is submitted.
             unsafe {
                 fill(core::ptr::addr_of_mut!((*event).origin));

@@ -5,7 +5,7 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use sluice_abi::{Road, lsm::flag};
 
-use super::{PERMIT, arg, asked, namespace, refuse, trust};
+use super::{PERMIT, arg, asked, deny, namespace, trust};
 use crate::task::{OFF_NET_NS, OFF_NET_NS_COMMON, OFF_PROTOCOL, OFF_SKB_DATA, OFF_SKB_LEN, field, peek};
 
 /// `READING_MODULE`, `READING_KEXEC_IMAGE`, `READING_KEXEC_INITRAMFS`; the same numbers in `kernel_load_data_id`.
@@ -31,21 +31,21 @@ fn strict() -> bool {
 #[lsm(hook = "kernel_read_file")]
 pub fn sluice_lsm_read_file(ctx: LsmContext) -> i32 {
     let what = arg(&ctx, 1) as u32;
-    if CODE.contains(&what) && strict() { refuse(Road::KernelCode, what) } else { PERMIT }
+    if CODE.contains(&what) && strict() { deny(Road::KernelCode, what) } else { PERMIT }
 }
 
 /// init_module(2), kexec_load(2).
 #[lsm(hook = "kernel_load_data")]
 pub fn sluice_lsm_load_data(ctx: LsmContext) -> i32 {
     let what = arg(&ctx, 0) as u32;
-    if CODE.contains(&what) && strict() { refuse(Road::KernelCode, what) } else { PERMIT }
+    if CODE.contains(&what) && strict() { deny(Road::KernelCode, what) } else { PERMIT }
 }
 
 /// What lockdown would refuse.
 #[lsm(hook = "locked_down")]
 pub fn sluice_lsm_lockdown(ctx: LsmContext) -> i32 {
     let what = arg(&ctx, 0) as u32;
-    if LOCKED.contains(&what) && strict() { refuse(Road::KernelCode, 100 + what) } else { PERMIT }
+    if LOCKED.contains(&what) && strict() { deny(Road::KernelCode, 100 + what) } else { PERMIT }
 }
 
 /// Filters, queues and actions at devices of the guarded network namespace.
@@ -69,12 +69,12 @@ pub fn sluice_lsm_netlink(ctx: LsmContext) -> i32 {
         let head: [u32; 2] = peek(data + u64::from(at)).unwrap_or([0; 2]);
         let kind = head[1] as u16;
         if TRAFFIC.contains(&kind) || MORE_TRAFFIC.contains(&kind) {
-            return refuse(Road::TrafficControl, u32::from(kind));
+            return deny(Road::TrafficControl, u32::from(kind));
         }
         if head[0] < HEADER || head[0] > length {
             return PERMIT;
         }
         at += (head[0] + 3) & !3;
     }
-    refuse(Road::TrafficControl, 0)
+    deny(Road::TrafficControl, 0)
 }

@@ -21,6 +21,7 @@ use sluice_abi::{
 use crate::{
     event::{self, Wanted},
     maps::LSM_SETTINGS,
+    mode,
     task::{self, OFF_DENTRY_INODE, OFF_DEV, OFF_INO, OFF_SB, field, peek},
 };
 
@@ -63,6 +64,14 @@ fn refuse(road: Road, detail: u32) -> i32 {
     // SAFETY: `tell` gives room for a record.
     event::tell(road, Verdict::Denied, |to| unsafe { event::caller(to, wanted) });
     REFUSE
+}
+
+/// The same where the guard enforces. The agent itself is protected in every mode, as the proxy's port is: nobody else has a
+/// use for it, and whoever may open the guard has a road of his own.
+#[inline(always)]
+fn deny(road: Road, detail: u32) -> i32 {
+    let verdict = refuse(road, detail);
+    if mode::passive() { PERMIT } else { verdict }
 }
 
 /// What an inode is known by.

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     maps::LSM_INODES,
-    task::{OFF_MOUNT_FLAGS, OFF_MOUNT_NS, OFF_MOUNT_NS_COMMON, OFF_MOUNT_ROOT, OFF_MOUNT_SHARED, field, peek},
+    task::{
+        OFF_MOUNT_FLAGS, OFF_MOUNT_NS, OFF_MOUNT_NS_COMMON, OFF_MOUNT_ROOT, OFF_MOUNT_SHARED, field, peek,
+    },
 };
 
 /// `MNT_SHARED`, before Linux 6.17.

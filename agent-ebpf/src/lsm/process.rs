@@ -15,7 +15,8 @@ const ATTACH: u32 = 2;
 /// Of the loader or the proxy, and not the caller's own.
 #[inline(always)]
 fn is_ours(other: u64) -> bool {
-    (trust::is_loader(other) || trust::is_proxy(other)) && field::<u32>(other, &OFF_TGID) != Some(trust::own())
+    (trust::is_loader(other) || trust::is_proxy(other))
+        && field::<u32>(other, &OFF_TGID) != Some(trust::own())
 }
 
 /// kill(2) and its kin. The service manager ends a unit; SIGHUP asks the loader to read its configuration.

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use sluice_abi::{Road, lsm::flag};
 
-use super::{PERMIT, arg, asked, inode_of_dentry, refuse, trust};
+use super::{PERMIT, arg, asked, deny, inode_of_dentry, trust};
 use crate::{
     context::{AF_INET, AF_INET6, SOCK_RAW},
     maps::{PROXY, UNIX_SERVICES},
@@ -25,7 +25,7 @@ pub fn sluice_lsm_socket(ctx: LsmContext) -> i32 {
     if arg(&ctx, 3) as u32 != 0 || asked(flag::PACKETS).is_none() || trust::trusted() {
         return PERMIT;
     }
-    refuse(Road::PacketSocket, family)
+    deny(Road::PacketSocket, family)
 }
 
 /// Whether a `struct sock` is bound to a guarded service's file, and the caller is not the proxy.
@@ -39,7 +39,7 @@ fn judge(sock: u64) -> i32 {
     if UNIX_SERVICES.get_ptr(found).is_none() || PROXY.get(0).is_some_and(task::is) || trust::trusted() {
         return PERMIT;
     }
-    refuse(Road::UnixSocket, 0)
+    deny(Road::UnixSocket, 0)
 }
 
 /// connect(2) of stream and sequenced packet sockets, whatever path led there.

@@ -146,7 +146,10 @@ fn is_next(tgid: u32, start: u64, program: u64) -> bool {
     let dentry: u64 = field(file, &OFF_DENTRY).unwrap_or(0);
     let parent: u64 = field(dentry, &OFF_DENTRY_PARENT).unwrap_or(0);
     let (Some(home), Some(found)) = (LSM_HOME.get(0), inode_of_dentry(parent)) else { return false };
-    home.ino != 0 && *home == found && inode(node).is_some() && has_name(field(dentry, &OFF_NAME).unwrap_or(0))
+    home.ino != 0
+        && *home == found
+        && inode(node).is_some()
+        && has_name(field(dentry, &OFF_NAME).unwrap_or(0))
 }
 
 /// Whether a name is the loader's.

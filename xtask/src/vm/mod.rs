@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// With BPF-LSM programs, without, or one after the other
     #[arg(long, value_enum, default_value_t = Which::Both)]
     lsm: Which,
+    /// Writes what was seen into docs/kernels.md, as a run of all does; columns of other machines stay as they are
+    #[arg(long)]
+    table: bool,
     /// Further arguments of the kernel
     #[arg(long, value_name = "ARGUMENTS", default_value = "")]
     append: String,
@@ -81,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    if all {
+    if all || options.table {
         table::write(&workspace.workspace_root.join("docs/kernels.md"), &seen)?;
     }
     if broken.is_empty() { Ok(()) } else { Err(format!("not shown to hold: {}", broken.join(", "))) }
@@ -159,7 +162,8 @@ fn claims(
         ));
     };
     let rest = lines.get(from..).unwrap_or_default().iter();
-    let words: Vec<&str> = rest.filter(|l| !l.starts_with("row\t") && !l.starts_with("cost\t")).copied().collect();
+    let words: Vec<&str> =
+        rest.filter(|l| !l.starts_with("row\t") && !l.starts_with("cost\t")).copied().collect();
     Err(format!("{suite} ({version}): not all claims hold:\n{}", words.join("\n")))
 }
 
@@ -186,7 +190,8 @@ pub(crate) fn kernel(directory: &Path, suite: &str) -> Result<PathBuf> {
 
 fn image(directory: &Path) -> Result<PathBuf> {
     // of another script it would be another one
-    let script_hash = ROOT.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let script_hash =
+        ROOT.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
     let image = directory.join(format!("root-{script_hash:08x}.ext4"));
     if !image.exists() {
         quietly("root file system of the machine", script(ROOT, "root.sh").arg(&image))?;

@@ -15,31 +15,82 @@ an event. `open`: it was done. `–`: not tried, since the layer that would refu
 tried under `guard.self_protection` off (`unprotected`), on with `packet_sockets = \"deny\"` (`protected`), and `strict`.
 ";
 
-/// Writes the table: a column a machine, in the order in which they ran.
+/// A column: the machine, and its rows.
+type Column = (String, Vec<(String, String)>);
+const UNKNOWN: &str = "–";
+
+/// Writes the table: a column a machine. Those that did not run this time, or did not come up, stay as they are.
 pub(super) fn write(path: &Path, seen: &[(bool, Found)]) -> Result<()> {
+    let mut columns = read(&fs::read_to_string(path).unwrap_or_default());
+    for (lsm, found) in seen {
+        let version = found.version.split('-').next().unwrap_or_default();
+        let name = format!("{version}{}", if *lsm { ", LSM" } else { "" });
+        let rows: Vec<_> =
+            found.rows.iter().map(|(row, said)| (row.replace(" | ", ", "), said.clone())).collect();
+        match columns.iter_mut().find(|(known, _)| *known == name) {
+            _ if rows.is_empty() => {}
+            Some((_, old)) => *old = rows,
+            None => columns.push((name, rows)),
+        }
+    }
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in seen.iter().flat_map(|(_, found)| &found.rows) {
+    for (name, _) in columns.iter().flat_map(|(_, rows)| rows) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
-    let mut text = HEAD.to_owned();
-    let mut line = |cells: &[String]| text.push_str(&format!("| {} |\n", cells.join(" | ")));
-    let column = |(lsm, found): &(bool, Found)| {
-        let version = found.version.split('-').next().unwrap_or_default();
-        format!("{version}{}", if *lsm { ", LSM" } else { "" })
-    };
-    line(&[vec!["Row".to_owned()], seen.iter().map(column).collect()].concat());
-    line(&vec!["---".to_owned(); seen.len() + 1]);
+    let mut text = format!("{HEAD}\n");
+    let mut line = |cells: Vec<String>| text.push_str(&format!("| {} |\n", cells.join(" | ")));
+    line(std::iter::once("Row".to_owned()).chain(columns.iter().map(|(name, _)| name.clone())).collect());
+    line(vec!["---".to_owned(); columns.len() + 1]);
     for name in names {
-        let cell = |(_, found): &(bool, Found)| {
-            let said = found.rows.iter().find(|(row, _)| row == name);
-            said.map_or_else(|| "–".to_owned(), |(_, verdict)| verdict.clone())
+        let cell = |(_, rows): &Column| {
+            rows.iter()
+                .find(|(row, _)| row == name)
+                .map_or_else(|| UNKNOWN.to_owned(), |(_, said)| said.clone())
         };
-        line(&[vec![name.replace(" | ", ", ")], seen.iter().map(cell).collect()].concat());
+        line(std::iter::once(name.to_owned()).chain(columns.iter().map(cell)).collect());
     }
-    let text = text.replacen("\n| Row", "\n\n| Row", 1);
     fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
     say(&format!("written: {}", path.display()));
     Ok(())
+}
+
+/// The columns of a table that was written before.
+fn read(text: &str) -> Vec<Column> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let Some(head) = lines.next() else { return Vec::new() };
+    let mut columns: Vec<Column> =
+        head.split(" | ").skip(1).map(|name| (name.to_owned(), Vec::new())).collect();
+    for line in lines.skip(1) {
+        let mut cells = line.split(" | ");
+        let Some(name) = cells.next() else { continue };
+        for ((_, rows), said) in columns.iter_mut().zip(cells).filter(|(_, said)| *said != UNKNOWN) {
+            rows.push((name.to_owned(), said.to_owned()));
+        }
+    }
+    columns.retain(|(_, rows)| !rows.is_empty());
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_run_stays() {
+        let path = std::env::temp_dir().join(format!("sluice-kernels-{}", std::process::id()));
+        let found = |version: &str, rows: &[(&str, &str)]| Found {
+            version: version.to_owned(),
+            rows: rows.iter().map(|(row, said)| ((*row).to_owned(), (*said).to_owned())).collect(),
+            costs: Vec::new(),
+        };
+        write(&path, &[(false, found("6.1.0-1", &[("a", "open"), ("b | c", "closed")]))]).unwrap();
+        write(&path, &[(true, found("6.1.0-1", &[("a", "refused")])), (false, found("6.1.0-1", &[]))])
+            .unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(text.contains("| Row | 6.1.0 | 6.1.0, LSM |\n"), "{text}");
+        assert!(text.contains("| a | open | refused |\n| b, c | closed | – |\n"), "{text}");
+    }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,7 +44,7 @@ pub(super) fn probe(lsm: &Lsm, cgroup: &Path) -> (&'static str, String) {
     } else {
         proof.push("guard.self_protection is off: root may do to the agent what it likes");
     }
-    if lsm.flags & flag::PACKETS != 0 {
+    if lsm.flags & flag::PACKETS != 0 && !is_passive(lsm) {
         wanted.push("packet");
         proof.push("a packet socket");
     }
@@ -63,6 +63,13 @@ pub(super) fn probe(lsm: &Lsm, cgroup: &Path) -> (&'static str, String) {
     // a layer that refuses root nothing is not claimed
     let state = if lsm.flags & flag::SELF != 0 { "enforced" } else { "absent" };
     (state, proof.join("; "))
+}
+
+/// Nothing but the agent itself is protected then: sockets are told of and made.
+fn is_passive(lsm: &Lsm) -> bool {
+    let mode = MapData::from_pin(lsm.maps.join("MODE")).map(Map::Array);
+    let mode = mode.ok().and_then(|map| Array::<_, u32>::try_from(map).ok());
+    mode.and_then(|mode| mode.get(&0, 0).ok()) == Some(sluice_abi::mode::PASSIVE)
 }
 
 fn ask(lsm: &Lsm, cgroup: &Path) -> io::Result<BTreeMap<String, String>> {

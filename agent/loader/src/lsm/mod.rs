@@ -18,7 +18,7 @@ use std::{fs, io};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
-use sluice_abi::lsm::{Inode, Settings, flag};
+use sluice_abi::lsm::{Settings, flag};
 use sluice_config::{PacketSockets, SelfProtection};
 
 use crate::kernel::{self, Found, Layer};
@@ -62,6 +62,7 @@ pub(crate) struct Lsm {
     settings: Array<MapData, [u8; size_of::<Settings>()]>,
     inodes: HashMap<MapData, survey::Key, u32>,
     objects: HashMap<MapData, u64, u32>,
+    services: HashMap<MapData, survey::Key, u32>,
     flags: u32,
     /// Why the programs do not run, or not all of them.
     fault: Option<String>,
@@ -83,6 +84,7 @@ impl Lsm {
             settings: map("LSM_SETTINGS")?.try_into().map_err(words)?,
             inodes: map("LSM_INODES")?.try_into().map_err(words)?,
             objects: map("LSM_OBJECTS")?.try_into().map_err(words)?,
+            services: map("UNIX_SERVICES")?.try_into().map_err(words)?,
             flags: 0,
             fault,
         })
@@ -148,6 +150,26 @@ impl Lsm {
         for gone in known.iter().filter(|key| !found.inodes.keys().any(|inode| survey::key(*inode) == **key))
         {
             self.inodes.remove(gone).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    /// From now on nobody but the proxy connects to these Unix sockets, by whatever path, and to no others: to be said again
+    /// when a service has made its socket anew.
+    ///
+    /// # Errors
+    /// In words: one of them may be open.
+    #[expect(dead_code, reason = "until the configuration names sockets of services")]
+    pub(crate) fn services(&mut self, sockets: &[PathBuf]) -> Result<(), String> {
+        let words = |error: aya::maps::MapError| error.to_string();
+        let there = |path: &PathBuf| fs::metadata(path).ok().map(|found| survey::key(survey::inode(&found)));
+        let wanted: BTreeSet<survey::Key> = sockets.iter().filter_map(there).collect();
+        for socket in &wanted {
+            self.services.insert(socket, 1, 0).map_err(words)?;
+        }
+        let known: BTreeSet<survey::Key> = self.services.keys().filter_map(Result::ok).collect();
+        for gone in known.difference(&wanted) {
+            self.services.remove(gone).map_err(words)?;
         }
         Ok(())
     }
@@ -224,12 +246,6 @@ fn bytes(settings: &Settings) -> [u8; size_of::<Settings>()] {
     out
 }
 
-/// Where a file is, for whoever puts it into a table of the programs.
-#[expect(dead_code, reason = "for the unix sockets of guarded services")]
-pub(crate) fn inode_of(path: &Path) -> io::Result<Inode> {
-    Ok(survey::inode(&fs::metadata(path)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,7 +267,7 @@ mod tests {
         assert_eq!(wish(SelfProtection::Off, PacketSockets::Allow), 0);
         assert_eq!(wish(SelfProtection::Off, PacketSockets::Deny), flag::PACKETS);
         assert_eq!(wish(SelfProtection::Strict, PacketSockets::Allow), flag::SELF | flag::STRICT);
-        let cgroup = Inode { dev: 7, ino: 9 };
+        let cgroup = sluice_abi::lsm::Inode { dev: 7, ino: 9 };
         let raw = bytes(&Settings { flags: 1, mount_ns: 2, net_ns: 3, pad: 0, cgroup });
         assert_eq!((raw[8], raw[16], raw[24]), (3, 7, 9));
     }
