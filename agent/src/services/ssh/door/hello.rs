@@ -134,8 +134,8 @@ mod tests {
         assert_eq!(offer, Offer::default());
         greeted.write_all(format!("{IDENTIFICATION}\r\nfirst packet").as_bytes()).await.unwrap();
         let mut heard = [0; 40];
-        greeted.read_exact(&mut heard[..36]).await.unwrap();
-        assert_eq!(&heard[..36], b"SSH-2.0-Test\r\n\0\0\0\x0c\x04\x02no offer and m");
+        greeted.read_exact(&mut heard[..34]).await.unwrap();
+        assert_eq!(&heard[..34], b"SSH-2.0-Test\r\n\0\0\0\x0c\x04\x02no offer and m");
         drop(greeted);
         let mut said = Vec::new();
         far.read_to_end(&mut said).await.unwrap();
