@@ -161,7 +161,8 @@ impl Terminal {
         let (rows, columns) = (rows.to_string(), columns.to_string());
         let mut stty = std::process::Command::new("stty");
         stty.args(["rows", &rows, "cols", &columns]).stdin(self.keyboard.try_clone()?);
-        crate::command::run(&mut stty).map(drop)
+        let status = stty.status().context("stty")?;
+        if status.success() { Ok(()) } else { Err(Failure::new("the window could not be resized")) }
     }
 
     /// Waits until `part` is on the screen, behind what was read; gives the screen up to now without taking it.
