@@ -21,11 +21,12 @@ use crate::world::{HOME, World, own};
 use crate::{Context, Failure, Result};
 
 /// Programs that scripts use.
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     ("screens.py", include_str!("../fixtures/ssh/screens.py")),
     ("with_paramiko.py", include_str!("../fixtures/ssh/with_paramiko.py")),
     ("with_asyncssh.py", include_str!("../fixtures/ssh/with_asyncssh.py")),
     ("with_requests.py", include_str!("../fixtures/ssh/with_requests.py")),
+    ("keys.py", include_str!("../fixtures/ssh/keys.py")),
     ("playbook.yml", include_str!("../fixtures/ssh/playbook.yml")),
 ];
 

@@ -156,6 +156,15 @@ impl Terminal {
         self.keyboard.write_all(keys).context(format!("{} can't type", self.who))
     }
 
+    /// The window has another size; whoever is in the foreground is told.
+    pub fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
+        let (rows, columns) = (rows.to_string(), columns.to_string());
+        let mut stty = std::process::Command::new("stty");
+        stty.args(["rows", &rows, "cols", &columns]).stdin(self.keyboard.try_clone()?);
+        let status = stty.status().context("stty")?;
+        if status.success() { Ok(()) } else { Err(Failure::new("the window could not be resized")) }
+    }
+
     /// Waits until `part` is on the screen, behind what was read; gives the screen up to now without taking it.
     pub fn see(&mut self, part: &str) -> Result<String> {
         self.wait_for(&format!("`{part}` on the screen"), |text| text.contains(part).then(|| text.to_owned()))

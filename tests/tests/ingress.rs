@@ -219,6 +219,59 @@ fn people_reach_a_service_of_this_host_by_plain_clients() {
     });
 }
 
+#[test]
+fn programs_of_a_service_of_this_host_are_recorded_and_judged() {
+    in_room("programs_of_a_service_of_this_host_are_recorded_and_judged", |room| {
+        let mut host = Host::open(room)?;
+        host.world.guard(&host.stage)?;
+        let alice = host.world.people.alice.clone();
+        let mut alice = log_in(&host.world, &host.stage, &alice)?;
+        let ssh =
+            "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR 127.0.0.1";
+        let file = Path::new(HOME).join("sluice/sluice.toml");
+        let text = fs::read_to_string(&file)?;
+        let demand = |truth: &str| -> Result<()> {
+            fs::write(&file, text.replace("\"require\"", &format!("\"{truth}\"")))?;
+            let sluice = host.world.sluice.as_ref().context("no Sluice")?;
+            let loader = sluice.loader().context("no loader")?;
+            Ok(kill(Pid::from_raw(loader.cast_signed()), Signal::SIGHUP)?)
+        };
+        demand("record")?;
+        std::thread::sleep(Duration::from_secs(2));
+        let said =
+            alice.run(&host.stage, &format!("{ssh} \"sh -c '/bin/uname --machine; /bin/echo af''ter'\""))?;
+        assert!(said.text.contains("x86_64") && said.text.contains("after"), "{}", said.text);
+        let id = "$(sluice sessions --limit 1 --json | grep -m1 '\"id\"' | cut -d'\"' -f4)";
+        until("the program in the recording", Duration::from_secs(10), || {
+            let seen = format!("sluice replay {id} --json | grep -c '\"program\":\"[^\"]*/uname\"'");
+            Ok(alice.run(&host.stage, &seen)?.text.trim().ends_with('1'))
+        })?;
+
+        fs::write(Path::new(HOME).join("sluice/policy/programs.cedar"), PROGRAMS)?;
+        demand("judge")?;
+        let mut last = String::new();
+        until("programs are judged", Duration::from_secs(20), || {
+            last = alice
+                .run(&host.stage, &format!("{ssh} \"sh -c '/bin/uname --machine; /bin/echo af''ter'\""))?
+                .text;
+            Ok(last.contains("after") && !last.contains("x86_64"))
+        })
+        .context(last)?;
+        let said = alice.run(&host.stage, &format!("{ssh} \"sh -c '/bin/uname --machine; true'\""))?;
+        assert!(said.text.contains("rule no-uname"), "she is told why: {}", said.text);
+        // and nobody else on this host waits for anybody
+        let said = alice.run(&host.stage, "/bin/uname --machine")?;
+        assert!(said.text.contains("x86_64"), "{}", said.text);
+        Ok(())
+    });
+}
+
+/// Anything but this one.
+const PROGRAMS: &str = "@id(\"programs\")\n\
+    permit(principal in Group::\"analysts\", action == Action::\"run\", resource in Target::\"app\");\n\
+    @id(\"no-uname\")\n\
+    forbid(principal, action == Action::\"run\", resource) when { resource.program like \"*/uname\" };\n";
+
 /// Counts who answers, without a pause; ends when its standard input does.
 const PROBER: &str = r#"
 import select, socket, sys

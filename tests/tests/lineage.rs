@@ -199,6 +199,29 @@ fn c4_sessions_do_not_mix_and_a_flood_of_processes_is_all_there() {
         let said_lost = entries.iter().any(|entry| entry.pointer("/entry/Gap").is_some());
         assert!(count == 10_000 || said_lost, "{count} of 10,000, and nothing is said to be missing");
         println!("10,000 programs in {:.1?}: {count} on record, a gap: {said_lost}", said.took);
+
+        // nobody reads while more runs than the ring holds
+        let mark = gate.scene.world.app.mark()?;
+        let over = gate.scene.world.people.deploy.home.join("over");
+        gate.road.start(
+            "ssh -n $HOST 'i=0; while [ $i -lt 8000 ]; do /bin/true $i; i=$((i+1)); done; touch ~/over; sleep 1'",
+            Duration::from_secs(120),
+        )?;
+        until("it runs", Duration::from_secs(20), || {
+            Ok(!gate.scene.world.app.commands_since(mark)?.is_empty())
+        })?;
+        let loader = Pid::from_raw(gate.scene.sluice()?.loader().context("a loader")?.cast_signed());
+        kill(loader, Signal::SIGSTOP)?;
+        let ended = until("all have run", Duration::from_secs(90), || Ok(over.exists()));
+        kill(loader, Signal::SIGCONT)?;
+        ended?;
+        gate.road.finish(&gate.scene.stage)?;
+        let entries = gate.last()?;
+        let count = executed(&entries).iter().filter(|one| one["program"] == "/bin/true").count();
+        let gap = entries.iter().find_map(|entry| entry.pointer("/entry/Gap"));
+        assert!(count < 8_000, "the ring holds all of them, and the test proves nothing");
+        assert!(gap.is_some(), "{count} of 8,000, and nothing is said to be missing");
+        println!("8,000 programs while nobody reads: {count} on record, {gap:?}");
         Ok(())
     });
 }
@@ -315,6 +338,99 @@ fn c4_a_program_is_refused_or_held_whatever_starts_it() {
         let said = gate.road.finish(&gate.scene.stage)?;
         assert!(said.text().contains("app"), "{}", said.shown());
         assert!(String::from_utf8_lossy(&said.err).contains("waiting for the approval"), "{}", said.shown());
+
+        // what is mounted during the session holds no program that nobody is asked for
+        let place = gate.scene.world.people.deploy.home.join("later");
+        fs::create_dir_all(&place)?;
+        let at = place.display().to_string();
+        let mark = gate.scene.world.app.mark()?;
+        let script = format!(
+            "ssh -n $HOST 'until test -e {at}/uname; do sleep 0.1; done; sleep 0.3; {at}/uname -s; {at}/other -s; echo tried'"
+        );
+        gate.road.start(&script, Duration::from_secs(60))?;
+        until("the session runs", Duration::from_secs(20), || {
+            Ok(!gate.scene.world.app.commands_since(mark)?.is_empty())
+        })?;
+        let mount = format!(
+            "mount -t tmpfs tmpfs {at} && cp /bin/uname {at}/other && cp /bin/uname {at}/uname && chmod 755 {at} {at}/*"
+        );
+        let said = gate.scene.world.app.administer(&mount)?;
+        assert!(said.ok(), "{}", said.all());
+        let said = gate.road.finish(&gate.scene.stage)?;
+        assert!(said.text().contains("Linux\ntried"), "what is permitted runs: {}", said.shown());
+        assert_eq!(said.text().matches("Linux").count(), 1, "{}", said.shown());
+
+        // the proxy alone dies while a program waits: it does not run
+        let ran = gate.scene.world.people.deploy.home.join("ran");
+        gate.road.start("ssh -n $HOST '/bin/hostname && touch ~/ran'", Duration::from_secs(60))?;
+        until("a request for approval", Duration::from_secs(20), || {
+            Ok(bob.run(&gate.scene.stage, "sluice approvals --json")?.text.contains("\"id\""))
+        })?;
+        for pid in gate.scene.sluice()?.proxies() {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
+        }
+        let said = gate.road.finish(&gate.scene.stage)?;
+        assert!(said.status != 0 && said.took < Duration::from_secs(20), "{}", said.shown());
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!ran.exists() && !said.text().contains("app"), "{}", said.shown());
+        Ok(())
+    });
+}
+
+/// Carries every connection in one process, so that the kernel can't tell whose programs are whose.
+const RELAY: &str = "import socket, threading\n\
+    server = socket.create_server(('10.78.0.2', 2300))\n\
+    def carry(a, b):\n\
+    \x20   while (data := a.recv(65536)): b.sendall(data)\n\
+    \x20   b.shutdown(socket.SHUT_WR)\n\
+    while True:\n\
+    \x20   near = server.accept()[0]; far = socket.create_connection(('10.78.0.2', 22))\n\
+    \x20   for ends in ((near, far), (far, near)): threading.Thread(target=carry, args=ends, daemon=True).start()\n";
+
+const RELAYED: &str = "\n[[target]]\nname = \"relayed\"\nprotocol = \"ssh\"\nhosts = [\"app.internal\"]\nports = [2300]\n\
+    truth = \"record\"\n\n[target.upstream]\nuser = \"deploy\"\nkey_file = \"/run/demo/sluice/secrets/app\"\n";
+
+#[test]
+fn c4_who_demands_the_truth_serves_nobody_without_it() {
+    in_room("c4_who_demands_the_truth_serves_nobody_without_it", |room| {
+        let mut gate = Gate::open(room)?;
+        let mut relay = gate.scene.world.app.beside("/usr/bin/python3").args(["-c", RELAY]).spawn()?;
+        let rule = "@id(\"relayed\")\npermit(principal in Group::\"analysts\", action, resource);\n";
+        fs::write(Path::new(HOME).join("sluice/policy/relayed.cedar"), rule)?;
+        let config = Path::new(HOME).join("sluice/sluice.toml");
+        let text = fs::read_to_string(&config)?;
+        fs::write(&config, format!("{text}{RELAYED}"))?;
+        gate.scene.hangup()?;
+        let ssh = "ssh -n -p 2300 -o StrictHostKeyChecking=no $HOST echo in";
+        let mut said = String::new();
+        until("the relay's target", Duration::from_secs(20), || {
+            let outcome = gate.road.walk(&gate.scene.stage, ssh, Duration::from_secs(20))?;
+            said = outcome.shown();
+            Ok(outcome.text() == "in\n")
+        })
+        .context(said)?;
+        let entries = gate.last()?;
+        assert!(!lineage(&entries, "followed"), "the kernel can't tell, and that is said: {entries:#?}");
+        for truth in ["require", "judge"] {
+            fs::write(&config, format!("{text}{}", RELAYED.replace("\"record\"", &format!("\"{truth}\""))))?;
+            gate.scene.hangup()?;
+            let mut said = None;
+            until("the session is refused", Duration::from_secs(20), || {
+                let outcome = gate.road.walk(&gate.scene.stage, ssh, Duration::from_secs(20))?;
+                let refused = outcome.status != 0;
+                said = Some(outcome);
+                Ok(refused)
+            })?;
+            let said = said.context("an outcome")?;
+            assert!(!said.text().contains("in"), "{truth}: {}", said.shown());
+            assert!(
+                String::from_utf8_lossy(&said.err).contains("can't be seen"),
+                "{truth}: {}",
+                said.shown()
+            );
+        }
+        relay.kill()?;
+        relay.wait()?;
         Ok(())
     });
 }

@@ -9,6 +9,7 @@ use sluice_tests::enclosure::in_room;
 use sluice_tests::gate::{Gate, both};
 use sluice_tests::road::Road;
 use sluice_tests::world::HOME;
+use sluice_tests::world::network::APP;
 
 #[test]
 fn c10_weak_algorithms_are_not_on_offer_and_strict_key_exchange_is() {
@@ -35,6 +36,44 @@ fn c10_weak_algorithms_are_not_on_offer_and_strict_key_exchange_is() {
         let theirs: Vec<_> =
             said.text().lines().filter(|line| line.contains("zlib")).map(str::to_owned).collect();
         assert_eq!(theirs.len(), 2, "the client's offer in both directions, and none of ours: {theirs:?}");
+        for served in ["-c chacha20-poly1305@openssh.com", "-c aes128-ctr -m hmac-sha2-256-etm@openssh.com"] {
+            let said = gate.walk(&format!("ssh {served} $HOST echo in"))?;
+            assert_eq!(said.text(), "in\n", "it has strict key exchange: {}", said.shown());
+        }
+        Ok(())
+    });
+}
+
+/// Terrapin (CVE-2023-48795) needs a cipher that it concerns and a client without strict key exchange.
+#[test]
+fn c10_a_client_without_strict_key_exchange_is_served_by_nothing_that_can_be_cut() {
+    in_room("c10_a_client_without_strict_key_exchange_is_served_by_nothing_that_can_be_cut", |room| {
+        let mut gate = Gate::open(room)?;
+        let script = gate.scene.script("offers.py", include_str!("../fixtures/ssh/offers.py"))?;
+        let mut direct = Road::direct(&gate.scene.world)?;
+        let patience = Duration::from_secs(20);
+        let said = direct.walk(&gate.scene.stage, &format!("python3 {script} {APP}"), patience)?;
+        let open = "chacha20-poly1305@openssh.com";
+        assert!(
+            said.text().contains(&format!("chacha, not strict: {open}")),
+            "the server itself takes it, or the test proves nothing: {}",
+            said.shown()
+        );
+        let said = gate.walk(&format!("python3 {script} app.internal"))?;
+        let text = said.text();
+        let answer = |kind: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(": "));
+            line.unwrap_or_default().to_owned()
+        };
+        for kind in ["chacha, not strict", "etm, not strict"] {
+            let said = answer(kind);
+            assert!(said.starts_with("refused: ") && said.contains("CVE-2023-48795"), "{kind}: {text}");
+        }
+        assert_eq!(answer("chacha, strict").split(' ').next(), Some(open), "{text}");
+        assert_eq!(answer("gcm, not strict"), "aes256-gcm@openssh.com", "{text}");
+        for kind in ["counter, not strict", "chacha or counter, not strict", "silent"] {
+            assert_eq!(answer(kind), "aes256-ctr hmac-sha2-512", "{kind}: {text}");
+        }
         Ok(())
     });
 }

@@ -71,6 +71,118 @@ fn c2_c6_what_no_rule_permits_does_not_pass() {
     });
 }
 
+/// A person's evening at a terminal: what readline, tmux, an editor and an interpreter make of the keys that are pressed.
+const KEYS: [(&str, &str, usize); 17] = [
+    ("echo abX\x7fc; echo one-$((40+1))\r", "one-41", 1),
+    ("\x1b[A\r", "one-41", 2),
+    ("\x12one-\r", "one-41", 3),
+    ("!!\r", "one-41", 4),
+    ("echo wrong-$((1+1))\x03", "^C", 1),
+    ("echo two-$((40+2))\r", "two-42", 1),
+    ("\x1b[200~echo three-$((40+3))\necho four-$((40+4))\x1b[201~\r", "four-44", 1),
+    ("stty size\r", "40 100", 1),
+    ("stty -echo; printf 'hid%s\\n' den\r", "hidden", 1),
+    ("/bin/uname --kernel-release > /dev/null; stty echo; printf 'sh%s\\n' own\r", "shown", 1),
+    ("/usr/bin/python3 -q\r", ">>> ", 1),
+    ("import os; os.system('/bin/uname --machine > /dev/null; echo re''pl')\r", "repl", 1),
+    ("exit()\r", "deploy@app:~$ ", 10),
+    ("vi -u NONE -N\r", "[?1049h", 1),
+    (":!/bin/uname --operating-system\r", "GNU/Linux", 1),
+    ("\r:q!\r", "[?1049l", 2),
+    ("tmux -L c3 -f /dev/null new '/bin/uname --processor; sleep 1'\r", "unknown", 1),
+];
+
+#[test]
+fn c3_what_is_recorded_is_what_the_terminal_showed_and_what_ran() {
+    in_room("c3_what_is_recorded_is_what_the_terminal_showed_and_what_ran", |room| {
+        let mut gate = Gate::open(room)?;
+        let stage = &gate.scene.stage;
+        let terminal = &mut gate.road.terminal;
+        terminal.type_line("TERM=xterm ssh -tt app.internal | tee ~/shown")?;
+        terminal.see("deploy@app:~$ ")?;
+        for (keys, sign, times) in KEYS {
+            if sign == "40 100" {
+                terminal.resize(40, 100)?;
+            }
+            // whoever reads next is ready to: keys that come earlier are the line discipline's
+            let mut before = String::new();
+            while terminal.unread() != before {
+                before = terminal.unread();
+                std::thread::sleep(Duration::from_millis(400));
+            }
+            terminal.press(keys.as_bytes())?;
+            terminal.find(&format!("`{sign}` {times} times"), |screen| {
+                (screen.matches(sign).count() >= times).then_some(())
+            })?;
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        terminal.press(b"exit\r")?;
+        terminal.prompt(stage)?;
+        let home = gate.scene.world.people.alice.home.clone();
+        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
+        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        gate.scene.says(&format!(
+            "sluice replay {id} --asciicast - > ~/cast; sluice replay {id} --json > ~/entries"
+        ))?;
+
+        let shown = String::from_utf8_lossy(&fs::read(home.join("shown"))?).into_owned();
+        let events: Vec<serde_json::Value> =
+            fs::read_to_string(home.join("cast"))?.lines().skip(1).flat_map(serde_json::from_str).collect();
+        let of = |kind: &str| -> Vec<&str> {
+            events.iter().filter(|event| event[1] == kind).filter_map(|event| event[2].as_str()).collect()
+        };
+        assert_eq!(of("o").concat(), shown, "byte for byte");
+        assert!(of("r").contains(&"100x40"), "{:?}", of("r"));
+        for unseen in ["--kernel-release", "wrong-2"] {
+            assert!(!shown.contains(unseen), "{unseen}: {shown}");
+        }
+        assert!(shown.contains("\u{1b}[?1049h"), "an editor took the whole screen: {shown:?}");
+
+        let entries = fs::read_to_string(home.join("entries"))?;
+        let ran: Vec<String> = entries
+            .lines()
+            .flat_map(serde_json::from_str::<serde_json::Value>)
+            .filter_map(|entry| Some(entry.pointer("/entry/Executed/arguments")?.to_string()))
+            .collect();
+        for argument in ["--kernel-release", "--machine", "--operating-system", "--processor"] {
+            assert!(ran.iter().any(|own| own.contains(argument)), "{argument}: {ran:#?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn c14_who_comes_by_another_way_is_nobody_here() {
+    in_room("c14_who_comes_by_another_way_is_nobody_here", |room| {
+        let mut gate = Gate::open(room)?;
+        assert_eq!(gate.walk("ssh $HOST echo in")?.text(), "in\n");
+        let alice = gate.scene.world.people.alice.clone();
+        let mut console = gate.scene.world.command_as(&gate.scene.world.guarded(), &alice, "ssh");
+        let said = hear(console.args(["-o", "BatchMode=yes", "app.internal", "echo in"]))?;
+        assert!(
+            !said.ok() && !said.out.contains("in"),
+            "a console of hers, her uid is not her login: {}",
+            said.all()
+        );
+
+        // at the server itself: nobody's session, while there is one
+        let mark = gate.scene.world.app.mark()?;
+        gate.road.start("ssh -n $HOST 'sleep 3; /bin/uname --own'", Duration::from_secs(30))?;
+        until("the session runs", Duration::from_secs(10), || {
+            Ok(!gate.scene.world.app.commands_since(mark)?.is_empty())
+        })?;
+        let deploy = gate.scene.world.people.deploy.clone();
+        let mut local = gate.scene.world.command_as(&gate.scene.world.outside(), &deploy, "sh");
+        hear(local.args(["-c", "/bin/uname --console; true"]))?;
+        gate.road.finish(&gate.scene.stage)?;
+        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
+        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let told = gate.scene.says(&format!("sluice replay {id} --json"))?;
+        assert!(told.contains("\"--own\"") && !told.contains("--console"), "{told}");
+        Ok(())
+    });
+}
+
 #[test]
 fn c4_a_refused_command_in_other_clothes_does_not_run() {
     in_room("c4_a_refused_command_in_other_clothes_does_not_run", |room| {
@@ -403,6 +515,50 @@ fn c12_nobody_goes_on_when_the_recorder_is_full() {
             "no new session either: {}",
             said.shown()
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn c12_a_killed_recorder_leaves_what_it_had_and_nobody_goes_on() {
+    in_room("c12_a_killed_recorder_leaves_what_it_had_and_nobody_goes_on", |room| {
+        let mut gate = Gate::open(room)?;
+        let rule = "@id(\"anything\")\npermit(principal in Group::\"analysts\", action == Action::\"unknown\", resource);\n";
+        gate.rules("anything.cedar", rule, "ssh $HOST 'x=true; $x'", true)?;
+        let marker = gate.scene.world.people.deploy.home.join("count");
+        gate.road.start(
+            "ssh -tt $HOST 'n=0; while :; do n=$((n+1)); echo $n > ~/count; echo line-$n; sleep 0.1; done' < /dev/null",
+            Duration::from_secs(60),
+        )?;
+        let count = || fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        until("it writes", Duration::from_secs(20), || Ok(count().is_some_and(|count| count > 20)))?;
+        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
+        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let killed = Instant::now();
+        for pid in gate.scene.sluice()?.proxies() {
+            let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+        }
+        let said = gate.road.finish(&gate.scene.stage)?;
+        assert!(said.status == 255 && killed.elapsed() < Duration::from_secs(10), "{}", said.shown());
+        std::thread::sleep(Duration::from_secs(1));
+        let at_the_end = count();
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(count(), at_the_end, "what had a terminal ends with it");
+        until("another proxy", Duration::from_secs(20), || {
+            gate.scene.sluice()?.answers(&gate.scene.world.room)
+        })?;
+        gate.road = Road::through_sluice(&gate.scene.world, &gate.scene.stage)?;
+        let told = gate.walk(&format!("sluice replay {id} --text --color never"))?;
+        for line in ["line-1", "line-10"] {
+            assert!(told.text().contains(line), "{line}: {}", told.shown());
+        }
+        // what she had seen is on record: nothing goes out before
+        let seen = said.text().lines().filter(|line| line.starts_with("line-")).count();
+        let kept = told.text().lines().filter(|line| line.contains("line-")).count();
+        assert!(seen > 10 && kept >= seen, "{seen} lines seen, {kept} on record: {}", told.shown());
+        let verified = gate.scene.sluice()?.tool(&gate.scene.world.room, &["verify"])?;
+        println!("{}", verified.all());
         Ok(())
     });
 }

@@ -23,7 +23,7 @@ pub(crate) struct Options {
 enum What {
     /// pgbench, connections, COPY and many small rows
     Postgres(Roads),
-    /// Bulk by exec, sftp and scp, logins, many commands, memory: direct, by OpenSSH's -J and through Sluice
+    /// Bulk by exec, sftp and scp, logins, keystrokes, many sessions, memory: direct, by OpenSSH's -J and through Sluice
     Ssh(Roads),
     /// What a verdict, a decision and a mask cost, without a network
     Verdict {

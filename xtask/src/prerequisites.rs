@@ -149,6 +149,7 @@ const ALL: &[Prerequisite] = &[
     debian("xauth", "xauth", Purpose::Test, "sshd lends a screen with it"),
     debian("x11-utils", "xdpyinfo", Purpose::Test, "a client of X11"),
     debian("tmux", "tmux", Purpose::Test, "programs in a session that outlives its terminal"),
+    debian("vim-tiny", "vi", Purpose::Test, "an editor that takes the whole screen"),
     debian("busybox-static", "busybox", Purpose::Test, "many programs under one name"),
     debian("sshpass", "sshpass", Purpose::Test, "a machine that logs in by ssh with its token"),
     debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),

@@ -8,8 +8,10 @@ mod algorithms;
 mod authority;
 mod flow;
 mod known;
+mod offer;
 
 pub use algorithms::{check_strict, client, server};
 pub use authority::{SshAuthority, SshAuthorityError};
 pub use flow::{Flow, Flows, WINDOW_LOCAL, WINDOW_REMOTE};
 pub use known::{KnownHosts, Remembered};
+pub use offer::{Heard, Offer, hear};

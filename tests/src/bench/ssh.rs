@@ -51,7 +51,7 @@ struct Report {
     idle_session_kb: Option<f64>,
 }
 
-fn workloads(megabytes: u32, times: u32) -> Vec<Workload> {
+fn workloads(megabytes: u32, times: u32, sessions: u32) -> Vec<Workload> {
     let timed =
         |script: &str| format!("b=$(date +%s%N)\n{script}\necho elapsed $((($(date +%s%N) - b) / 1000000))");
     let bulk = |name, script: &str, goal| Workload {
@@ -84,6 +84,26 @@ fn workloads(megabytes: u32, times: u32) -> Vec<Workload> {
             ),
             None,
         ),
+        Workload {
+            name: "keystrokes, there and back",
+            script: format!("/usr/bin/python3 $SCRIPTS/keys.py $HOST {}", times * 50),
+            units: f64::from(times * 50),
+            unit: "per s",
+            goal: None,
+        },
+        // All of them wait for the end of the same pipe: none ends before the last has begun.
+        Workload {
+            name: "sessions at one time, until all run",
+            script: format!(
+                "mkfifo hold; exec 3<> hold; : > running; b=$(date +%s%N)\n\
+                 for n in $(seq {sessions}); do ssh $HOST 'echo runs; cat' < hold >> running 3>&- & done\n\
+                 until [ $(wc -l < running) -eq {sessions} ]; do sleep 0.1; done\n\
+                 echo elapsed $((($(date +%s%N) - b) / 1000000)); exec 3>&-; wait"
+            ),
+            units: f64::from(sessions),
+            unit: "per s",
+            goal: None,
+        },
     ]
 }
 
@@ -91,7 +111,8 @@ fn workloads(megabytes: u32, times: u32) -> Vec<Workload> {
 pub fn run(room: Room, options: &Options) -> Result<bool> {
     let stage = Stage::new(true);
     let mut world = World::start(room, &stage)?;
-    let (megabytes, times, rounds) = if options.quick { (100, 5, 1) } else { (1000, 20, 3) };
+    let (megabytes, times, sessions, rounds) =
+        if options.quick { (100, 5, 40, 1) } else { (1000, 20, 200, 3) };
     let mut direct = Road::direct(&world)?;
     let jump = format!(
         "Host jump\n    HostName {}\n    ProxyJump {}\n    User deploy\n    IdentityFile {}\n    \
@@ -107,7 +128,7 @@ pub fn run(room: Room, options: &Options) -> Result<bool> {
     let mut sluice = Road::through_sluice(&world, &stage)?;
     permit_everything(&mut sluice, &stage)?;
     let mut rows = Vec::new();
-    for workload in workloads(megabytes, times) {
+    for workload in workloads(megabytes, times, sessions) {
         if options.only.as_ref().is_some_and(|part| !workload.name.contains(part.as_str())) {
             continue;
         }

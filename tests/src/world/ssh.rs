@@ -5,13 +5,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::network::{APP, APP_NAMESPACE};
 use super::people::{People, Person};
 use super::{HOME, own};
-use crate::command::{hear, sh, until, within};
+use crate::command::{Said, hear, sh, until, within};
 use crate::enclosure::Room;
 use crate::{Context, Failure, Result};
 
@@ -82,6 +82,19 @@ impl SshServer {
         let server = SshServer { key, direct_key, directory, outside, child };
         server.wait_ready()?;
         Ok(server)
+    }
+
+    /// A command of the server's administrator, in its mounts and its network.
+    pub fn administer(&self, script: &str) -> Result<Said> {
+        let namespaces = [format!("--target={}", self.child.id()), "--mount".into(), "--net".into()];
+        hear(within(&self.outside, "nsenter").args(namespaces).args(["--", "sh", "-c", script]))
+    }
+
+    /// Another program at the server's addresses.
+    pub fn beside(&self, program: &str) -> Command {
+        let mut command = within(&self.outside, "nsenter");
+        command.args([&format!("--net=/run/netns/{APP_NAMESPACE}"), "--", program]).stdin(Stdio::null());
+        command
     }
 
     /// Ends the listener; connections that are there go on, as with the real service.

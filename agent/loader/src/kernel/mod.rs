@@ -282,6 +282,11 @@ impl Guard {
         self.lineage.waiting()
     }
 
+    /// What says by POLLPRI that something was mounted where programs wait for a decision.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.lineage.mounted()
+    }
+
     /// Sends a canary down every road and says what became of it.
     pub(crate) fn probe(&mut self) -> Vec<Layer> {
         canary::probe(self)

@@ -11,19 +11,17 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{HashMap as KernelMap, MapData};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::fanotify::{
-    EventFFlags, Fanotify, FanotifyEvent, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
-};
+use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, FanotifyResponse, InitFlags, Response};
 use sluice_abi::lineage::{Member, Session};
 
+use super::mounts::{self, Mounts};
 use super::{Members, records};
 
 /// The session of the canary that is refused whatever it executes.
@@ -32,26 +30,6 @@ pub(super) const REFUSED: Session = [0xff; 16];
 const MAX_PENDING: usize = 4096;
 /// Processes that were let through and have not opened their loader: a static program never does.
 const MAX_EXPECTED: usize = 8192;
-/// File systems without programs.
-const NO_PROGRAMS: [&str; 16] = [
-    "proc",
-    "sysfs",
-    "cgroup",
-    "cgroup2",
-    "devpts",
-    "mqueue",
-    "bpf",
-    "tracefs",
-    "debugfs",
-    "securityfs",
-    "pstore",
-    "efivarfs",
-    "configfs",
-    "fusectl",
-    "autofs",
-    "nsfs",
-];
-
 /// Somebody waits.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -75,8 +53,7 @@ pub(crate) struct Hold {
     news: OwnedFd,
     orders: Sender<Order>,
     wake: fs::File,
-    /// File systems, or mounts, that are looked at.
-    marked: HashSet<(u64, PathBuf)>,
+    mounts: Mounts,
 }
 
 /// The thread's side.
@@ -142,7 +119,7 @@ impl Hold {
             .name("exec".to_owned())
             .spawn(move || watcher.run())
             .map_err(fault("starting the thread that answers"))?;
-        Ok(Self { group, judged, asked, news, orders, wake: wake.into(), marked: HashSet::new() })
+        Ok(Self { group, judged, asked, news, orders, wake: wake.into(), mounts: Mounts::default() })
     }
 
     /// From now on programs that this process and its children execute wait for a decision.
@@ -151,49 +128,28 @@ impl Hold {
     /// In words: some could run without one.
     pub(super) fn judge(&mut self, session: Session, pid: u32, whole_host: bool) -> Result<(), String> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).insert(session);
-        self.mark(pid, whole_host)
-    }
-
-    /// Looks at every place that the process can execute from. On a host that is guarded as a whole that is its file
-    /// systems, by whatever mount; else the mounts that it sees, so that the rest of the host does not wait for us.
-    fn mark(&mut self, pid: u32, whole_host: bool) -> Result<(), String> {
-        let root = PathBuf::from(format!("/proc/{pid}/root"));
-        let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).map_err(|error| error.to_string())?;
-        let namespace = fs::metadata(format!("/proc/{pid}/ns/mnt")).map_or(0, |found| found.ino());
-        for place in places(&text) {
-            let (flag, key) = match whole_host {
-                true => (MarkFlags::FAN_MARK_FILESYSTEM, (0, PathBuf::from(&place.device))),
-                false => (MarkFlags::FAN_MARK_MOUNT, (namespace, place.at.clone())),
-            };
-            if self.marked.contains(&key) {
-                continue;
-            }
-            let path = root.join(place.at.strip_prefix("/").unwrap_or(&place.at));
-            let marked = self.group.mark(
-                MarkFlags::FAN_MARK_ADD | flag,
-                MaskFlags::FAN_OPEN_EXEC_PERM,
-                nix::fcntl::AT_FDCWD,
-                Some(&path),
-            );
-            match marked {
-                Ok(()) => drop(self.marked.insert(key)),
-                // hidden by another mount: nobody gets there by this path
-                Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => {}
-                Err(error) => return Err(format!("{} ({}): {error}", place.at.display(), place.kind)),
-            }
-        }
-        Ok(())
+        self.mounts.watch(&self.group, session, pid, whole_host)
     }
 
     /// Looks at one file alone.
     pub(super) fn mark_file(&self, path: &Path) -> io::Result<()> {
-        let (flags, mask) = (MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_EXEC_PERM);
-        Ok(self.group.mark(flags, mask, nix::fcntl::AT_FDCWD, Some(path))?)
+        mounts::mark_file(&self.group, path)
     }
 
     /// Nobody of this session is left.
-    pub(super) fn forget(&self, session: Session) {
+    pub(super) fn forget(&mut self, session: Session) {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        self.mounts.forget(session);
+    }
+
+    /// What says by POLLPRI that something was mounted where judged sessions run.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.mounts.news()
+    }
+
+    /// Something was: programs there wait as well.
+    pub(crate) fn look_at_mounts(&mut self) {
+        self.mounts.look(&self.group);
     }
 
     pub(super) fn is_judged(&self, session: Session) -> bool {
@@ -328,50 +284,12 @@ fn path(fd: BorrowedFd<'_>) -> Option<String> {
     path.to_str().map(str::to_owned)
 }
 
-/// A mount that programs can be on.
-#[derive(Debug, PartialEq, Eq)]
-struct Mounted {
-    at: PathBuf,
-    device: String,
-    kind: String,
-}
-
-/// Those of a `mountinfo`: proc_pid_mountinfo(5).
-fn places(text: &str) -> Vec<Mounted> {
-    let mount = |line: &str| {
-        let (before, behind) = line.split_once(" - ")?;
-        let fields: Vec<&str> = before.split(' ').collect();
-        let (device, at, options) = (fields.get(2)?, fields.get(4)?, fields.get(5)?);
-        let kind = behind.split(' ').next()?;
-        let runs = !options.split(',').any(|option| option == "noexec") && !NO_PROGRAMS.contains(&kind);
-        runs.then(|| Mounted {
-            at: PathBuf::from(unescaped(at)),
-            device: (*device).to_owned(),
-            kind: kind.to_owned(),
-        })
-    };
-    text.lines().filter_map(mount).collect()
-}
-
-/// Blank, tab, newline and backslash stand as octal numbers.
-fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (octal, character)| text.replace(octal, character))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn where_programs_can_be() {
-        let text = "26 1 8:1 / / rw,relatime - ext4 /dev/root rw\n\
-                    27 26 0:5 / /proc rw - proc proc rw\n\
-                    28 26 0:9 / /a\\040b rw shared:1 - tmpfs t rw\n\
-                    29 26 0:10 / /dev/shm rw,noexec - tmpfs t rw\nnonsense\n";
-        let at: Vec<_> = places(text).into_iter().map(|place| place.at).collect();
-        assert_eq!(at, [PathBuf::from("/"), PathBuf::from("/a b")]);
+    fn what_a_loader_is_called() {
         assert!(is_loader("/lib64/ld-linux-x86-64.so.2") && !is_loader("/usr/bin/ld"));
     }
 }

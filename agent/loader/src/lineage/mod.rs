@@ -9,6 +9,7 @@ mod attach;
 mod canary;
 mod hold;
 mod holders;
+mod mounts;
 mod records;
 
 use std::collections::{HashMap, VecDeque};
@@ -177,6 +178,11 @@ impl Lineage {
         self.hold.as_ref().ok().map(Hold::news)
     }
 
+    /// What says by POLLPRI that something was mounted there.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.hold.iter().flat_map(Hold::mounted)
+    }
+
     /// `false`: it has ended meanwhile.
     fn mark(&mut self, session: Session, pid: u32, found: &holders::Found) -> Result<bool, String> {
         let Some(ticks) = process::start_ticks(pid) else { return Ok(false) };
@@ -244,7 +250,7 @@ impl Lineage {
         if remaining == 0 {
             // absent where there was nobody to follow
             let _ = self.tallies.remove(&session);
-            if let Ok(hold) = &self.hold {
+            if let Ok(hold) = &mut self.hold {
                 hold.forget(session);
             }
             if let Some(judging) = &mut self.judging {

@@ -120,6 +120,11 @@ impl Loader {
             if ready.events {
                 self.kernel_events();
             }
+            if ready.mounts
+                && let Some(hold) = self.guard.lineage().hold()
+            {
+                hold.look_at_mounts();
+            }
             if ready.waiting {
                 self.ask_for_programs();
             }
@@ -179,6 +184,8 @@ impl Loader {
             fds.push(PollFd::new(news, PollFlags::POLLIN));
             fds.len() - 1
         });
+        let first_mounts = fds.len();
+        fds.extend(self.guard.mounted().map(|table| PollFd::new(table, PollFlags::POLLPRI)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
@@ -193,6 +200,7 @@ impl Loader {
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
+            mounts: (first_mounts..fds.len()).any(any),
         })
     }
 
@@ -298,4 +306,5 @@ struct Ready {
     files: bool,
     proxy: bool,
     devices: bool,
+    mounts: bool,
 }

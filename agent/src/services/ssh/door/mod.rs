@@ -4,6 +4,7 @@
 //! fail has its own words for the person and its own event; whoever has not logged in is bounded in number and time.
 mod fatal;
 mod handler;
+mod hello;
 mod login;
 mod open;
 mod progress;
@@ -40,8 +41,8 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     };
     let pid = inbound.peer.pid();
     let Inbound { stream, peer, destination, lineage, via, .. } = inbound;
-    let config = match config(&target, destination.ip(), &house) {
-        Ok(config) => Arc::new(config),
+    let mut config = match config(&target, destination.ip(), &house) {
+        Ok(config) => config,
         Err(error) => {
             tracing::error!(target = target.name, error, "no host key to show: a connection was closed");
             return;
@@ -54,8 +55,21 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     let door =
         Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
     let times = house.settings.load().config.limits.clone();
-    let running = match timeout(times.startup_timeout, run_stream(config, stream, door)).await {
-        Ok(Ok(running)) => running,
+    let start = async {
+        let (offer, greeted) = hello::greet(stream).await?;
+        match crate::ssh::server(&offer) {
+            Ok(preferred) => config.preferred = preferred,
+            Err(why) => {
+                tracing::warn!(target = target.name, pid, why, "a client was refused");
+                let _ = greeted.refuse(&why).await;
+                return Ok(None);
+            }
+        }
+        run_stream(Arc::new(config), greeted, door).await.map(Some)
+    };
+    let running = match timeout(times.startup_timeout, start).await {
+        Ok(Ok(Some(running))) => running,
+        Ok(Ok(None)) => return,
         Ok(Err(error)) => {
             tracing::warn!(target = target.name, pid, %error, "a connection was not understood");
             return;
@@ -120,7 +134,6 @@ fn config(target: &Target, asked: std::net::IpAddr, house: &House) -> Result<ser
         limits: limits(),
         window_size: WINDOW_LOCAL,
         channel_buffer_size: CHANNEL_MESSAGES,
-        preferred: crate::ssh::server(),
         max_auth_attempts: MAX_AUTH_TRIES,
         inactivity_timeout: None,
         nodelay: true,
