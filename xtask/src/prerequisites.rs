@@ -150,6 +150,7 @@ const ALL: &[Prerequisite] = &[
     debian("x11-utils", "xdpyinfo", Purpose::Test, "a client of X11"),
     debian("tmux", "tmux", Purpose::Test, "programs in a session that outlives its terminal"),
     debian("busybox-static", "busybox", Purpose::Test, "many programs under one name"),
+    debian("nftables", "/usr/sbin/nft", Purpose::Test, "translates an innocent address to a database's"),
     debian("sshpass", "sshpass", Purpose::Test, "a machine that logs in by ssh with its token"),
     debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
     debian("rsync", "rsync", Purpose::World, "copies by ssh"),

@@ -19,7 +19,7 @@ pub use diagnostic::Diagnostic;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, Host, Identity, Layer, Limits, MaskKind, Metrics,
     MetricsListen, Mode, Policy, PostgresTarget, Protocol, Recording, ServerCertificate, Service, SshProof,
-    SshTarget, Target, TlsMode, Transfers, Truth, Upstream,
+    SshTarget, Target, TlsMode, Transfers, Truth, Unregistered, Upstream,
 };
 
 use std::path::Path;

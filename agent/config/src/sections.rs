@@ -58,6 +58,24 @@ pub struct Guard {
     pub keep_addresses: Duration,
     /// Layers without which the loader refuses to claim the host. Default none.
     pub require: Vec<Layer>,
+    /// What becomes of databases and SSH servers that no target names. Default: denied where a target has `mode = "egress"`,
+    /// else allowed.
+    pub unregistered: Unregistered,
+    /// The well-known ports by which they are told. Default: those of PostgreSQL, MySQL, SQL Server, Oracle, MongoDB,
+    /// Redis and SSH.
+    pub ports: Vec<u16>,
+}
+
+/// What becomes of connections to destinations that no target names, at well-known ports of databases and SSH, or recognised
+/// by what they say first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unregistered {
+    /// Refused, with an event.
+    Deny,
+    /// Let through, with an event.
+    Observe,
+    /// Let through.
+    Allow,
 }
 
 /// A layer of the kernel guard, as `sluice status` names it.
@@ -83,11 +101,15 @@ pub enum Layer {
     Lineage,
     /// fanotify: programs that wait for a decision before they run.
     Exec,
+    /// `connect4/6` and `cgroup_skb/egress`: databases and SSH servers that no target names.
+    Unregistered,
+    /// inet_diag: connections that are older than what they are protected by.
+    Established,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 10] = [
+    pub const ALL: [Layer; 12] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
@@ -98,6 +120,8 @@ impl Layer {
         Layer::Lsm,
         Layer::Lineage,
         Layer::Exec,
+        Layer::Unregistered,
+        Layer::Established,
     ];
 
     /// As it stands in the file.
@@ -113,6 +137,8 @@ impl Layer {
             Layer::Lsm => "lsm",
             Layer::Lineage => "lineage",
             Layer::Exec => "exec",
+            Layer::Unregistered => "unregistered",
+            Layer::Established => "established",
         }
     }
 }

@@ -8,7 +8,7 @@ use toml::de::{DeInteger, DeValue};
 
 use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
-use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode, Transfers, Truth};
+use crate::{Algorithm, ClientTls, Host, Layer, MaskKind, Protocol, TlsMode, Transfers, Truth, Unregistered};
 
 /// A number of bytes, written as `4MiB` or plainly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +218,17 @@ impl FromToml for Truth {
             ("record", Truth::Record),
             ("require", Truth::Require),
             ("judge", Truth::Judge),
+        ];
+        word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for Unregistered {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        const WORDS: &[(&str, Unregistered)] = &[
+            ("deny", Unregistered::Deny),
+            ("observe", Unregistered::Observe),
+            ("allow", Unregistered::Allow),
         ];
         word(value, key, WORDS, sink)
     }

@@ -1,6 +1,7 @@
 //! `sluice-loader`: root, and nothing of the network is parsed here. Loads, pins and attaches the kernel programs,
 //! opens what only root can open, hands it over to `sluiced`, and starts that again whenever it ends.
 
+mod diag;
 mod grounds;
 mod kernel;
 mod lineage;
@@ -51,7 +52,7 @@ enum Act {
     Probe,
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
-    Canary { cgroup: PathBuf, port: u16, service: u16 },
+    Canary { cgroup: PathBuf, port: u16, service: u16, ear: u16, well_known: u16 },
     /// The process that shows that sessions are followed
     #[command(hide = true)]
     LineageCanary {
@@ -66,8 +67,8 @@ fn main() -> ExitCode {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let outcome = match arguments.command {
-        Some(Act::Canary { cgroup, port, service }) => {
-            kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))
+        Some(Act::Canary { cgroup, port, service, ear, well_known }) => {
+            kernel::canary_child(&cgroup, port, service, (ear, well_known)).map_err(|e| (1, e.to_string()))
         }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),

@@ -12,7 +12,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 23] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -32,6 +32,10 @@ pub(super) const NAMES: [&str; 19] = [
     "MEMBERS_OF",
     "TALLIES",
     "EXECUTED",
+    "WELL_KNOWN",
+    "SPOKEN",
+    "LOCALS",
+    "FIRST",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {

@@ -11,7 +11,7 @@ use std::{fs, io};
 use nix::sys::signalfd::SignalFd;
 use sluice_config::{Config, MetricsListen, Target};
 
-use super::places::{guarded_ports, places};
+use super::places::{guarded_ports, places, target_of};
 use super::{Loader, fault, talk};
 use crate::grounds;
 use crate::kernel::Guard;
@@ -43,6 +43,7 @@ impl Loader {
         }
         guard.guard_ports(&guarded_ports(&config)).map_err(fault("the guard"))?;
         guard.register_binder().map_err(fault("the guard"))?;
+        guard.unregistered(config.guard.unregistered, &config.guard.ports).map_err(fault("the guard"))?;
         guard.attach().map_err(fault("the guard does not stand"))?;
         let port = port(&config)?;
         // before the bind: a listener is the proxy's own because the bind program has seen it
@@ -69,6 +70,10 @@ impl Loader {
             known.keep(&config);
         }
         guard.protect(&places(&config, &known)).map_err(fault("the guard"))?;
+        let mut tries = Kept::default();
+        for event in guard.end_older() {
+            tries.push(&event, &target_of(&config, &known, &event));
+        }
         let watch = Watch::start(path, &config.policy.dir)
             .inspect_err(|error| tracing::warn!(%error, "changed files are not noticed; send SIGHUP"))
             .ok();
@@ -81,7 +86,7 @@ impl Loader {
             start_at: Some(Instant::now()),
             pause: talk::PAUSE,
             wake: wake.into(),
-            kept: Kept::default(),
+            kept: tries,
             probed: None,
             stopping: None,
             config,

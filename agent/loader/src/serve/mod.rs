@@ -19,7 +19,7 @@ use sluice_api::handover::{self, Destinations, from_loader};
 use sluice_config::Config;
 
 use crate::grounds::Account;
-use crate::kernel::{Guard, Layer};
+use crate::kernel::{Event, Guard, Layer};
 use crate::names::{Known, Resolver, now_s};
 use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
@@ -217,10 +217,15 @@ impl Loader {
 
     fn kernel_events(&mut self) {
         // no more than these at a time: whoever floods the ring must not keep the proxy waiting
-        for _ in 0..EVENTS {
-            let Some(event) = self.guard.next_event() else { break };
-            let target = target_of(&self.config, &self.known, &event);
-            self.kept.push(&event, &target);
+        let mut events: Vec<Event> = std::iter::from_fn(|| self.guard.next_event()).take(EVENTS).collect();
+        self.guard.end_spoken(&mut events);
+        self.keep(&events);
+    }
+
+    fn keep(&mut self, events: &[Event]) {
+        for event in events {
+            let target = target_of(&self.config, &self.known, event);
+            self.kept.push(event, &target);
         }
         self.tell_events();
     }
@@ -257,6 +262,12 @@ impl Loader {
         if let Err(error) = self.guard.guard_ports(&guarded_ports(&self.config)) {
             tracing::error!(%error, "the table of guarded ports could not be changed");
         }
+        let guard = &self.config.guard;
+        if let Err(error) = self.guard.unregistered(guard.unregistered, &guard.ports) {
+            tracing::error!(%error, "the table of well-known ports could not be changed");
+        }
+        let ended = self.guard.end_older();
+        self.keep(&ended);
         let list = destinations(&self.config, &self.known);
         self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
     }
