@@ -105,11 +105,13 @@ pub enum Layer {
     Unregistered,
     /// inet_diag: connections that are older than what they are protected by.
     Established,
+    /// Permissions of the Unix sockets of services of this host.
+    Unix,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 12] = [
+    pub const ALL: [Layer; 13] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
@@ -122,6 +124,7 @@ impl Layer {
         Layer::Exec,
         Layer::Unregistered,
         Layer::Established,
+        Layer::Unix,
     ];
 
     /// As it stands in the file.
@@ -139,6 +142,7 @@ impl Layer {
             Layer::Exec => "exec",
             Layer::Unregistered => "unregistered",
             Layer::Established => "established",
+            Layer::Unix => "unix",
         }
     }
 }
@@ -352,6 +356,8 @@ pub struct PostgresTarget {
     pub masks: BTreeMap<String, MaskKind>,
     /// `[target.functions] vouched`: volatile functions that an owner vouches for, as `schema.name`.
     pub vouched: Vec<String>,
+    /// Unix sockets of the service on this host (ingress): closed to all but their owner and root. Default none.
+    pub unix: Vec<PathBuf>,
 }
 
 /// A target that speaks SSH.

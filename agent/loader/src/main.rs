@@ -14,6 +14,7 @@ mod queue;
 mod serve;
 mod sys;
 mod tell;
+mod unix;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ enum Act {
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
     Canary { cgroup: PathBuf, port: u16, service: u16, ear: u16, well_known: u16 },
+    /// The process that shows that Unix sockets are closed
+    #[command(hide = true)]
+    UnixCanary { paths: Vec<PathBuf> },
     /// The process that shows that sessions are followed
     #[command(hide = true)]
     LineageCanary {
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
             kernel::canary_child(&cgroup, port, service, (ear, well_known)).map_err(|e| (1, e.to_string()))
         }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
+        Some(Act::UnixCanary { paths }) => unix::canary(&paths).map_err(|e| (1, e.to_string())),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { pins }) => disarm(&arguments.config, pins),
         None => guard(&arguments.config),
@@ -113,7 +118,10 @@ fn disarm(path: &Path, pins: Option<PathBuf>) -> Result<(), (u8, String)> {
         }
         Some(pins) => pins,
         None => match load(path) {
-            Ok(config) => config.guard.pins,
+            Ok(config) => {
+                unix::disarm(&config);
+                config.guard.pins
+            }
             Err((code, text)) => {
                 let hint = "where the programs are pinned can be said: --pins /sys/fs/bpf/sluice";
                 return Err((code, format!("{text}\n{hint}")));

@@ -19,6 +19,7 @@ use crate::names::{Known, Resolver, now_s, wanted};
 use crate::notify;
 use crate::proxy;
 use crate::tell::Kept;
+use crate::unix::Sockets;
 use crate::watch::Watch;
 
 /// The socket of `sluice`.
@@ -86,6 +87,7 @@ impl Loader {
             start_at: Some(Instant::now()),
             pause: talk::PAUSE,
             wake: wake.into(),
+            sockets: Sockets::guard(&config),
             kept: tries,
             probed: None,
             stopping: None,

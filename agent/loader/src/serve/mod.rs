@@ -24,6 +24,7 @@ use crate::names::{Known, Resolver, now_s};
 use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
+use crate::unix::Sockets;
 use crate::watch::Watch;
 
 use places::{destinations, guarded_ports, places, target_of};
@@ -56,6 +57,7 @@ pub(crate) struct Loader {
     resolver: Resolver,
     wake: File,
     watch: Option<Watch>,
+    sockets: Sockets,
     kept: Kept,
     probed: Option<(Instant, Vec<Layer>)>,
     signals: SignalFd,
@@ -84,7 +86,8 @@ impl Loader {
         {
             return layers.clone();
         }
-        let layers = self.guard.probe();
+        let mut layers = self.guard.probe();
+        layers.extend(self.sockets.layer());
         self.probed = Some((Instant::now(), layers.clone()));
         layers
     }
@@ -113,6 +116,9 @@ impl Loader {
             }
             if ready.devices {
                 self.guard.look_at_devices();
+            }
+            if ready.sockets {
+                self.sockets.look(&self.config);
             }
             if ready.names {
                 self.resolved();
@@ -159,6 +165,10 @@ impl Loader {
             fds.push(PollFd::new(socket, flags));
             fds.len() - 1
         });
+        let sockets = self.sockets.news().map(|news| {
+            fds.push(PollFd::new(news, PollFlags::POLLIN));
+            fds.len() - 1
+        });
         let devices = self.guard.device_news().map(|news| {
             fds.push(PollFd::new(news, PollFlags::POLLIN));
             fds.len() - 1
@@ -177,6 +187,7 @@ impl Loader {
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
+            sockets: sockets.is_some_and(any),
         })
     }
 
@@ -292,4 +303,5 @@ struct Ready {
     files: bool,
     proxy: bool,
     devices: bool,
+    sockets: bool,
 }

@@ -7,6 +7,7 @@ use super::Loader;
 use crate::grounds;
 use crate::names::wanted;
 use crate::proxy;
+use crate::unix::Sockets;
 use crate::watch::Watch;
 
 /// Descriptors in one packet of secrets.
@@ -71,6 +72,7 @@ impl Loader {
         }
         self.resolver.order(wanted(&config), config.guard.refresh);
         self.config = config;
+        self.sockets = Sockets::guard(&self.config);
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);
         }
