@@ -13,6 +13,7 @@ use sluice_tests::world::network::{APP_NAMESPACE, NAMESPACE};
 use sluice_tests::{Context as _, Result};
 
 const OTHERS: &str = include_str!("../fixtures/scripts/others.py");
+const FURTHER: &str = include_str!("../fixtures/scripts/further.py");
 const STRANGERS: &str = include_str!("../fixtures/scripts/strangers.py");
 
 /// Servers beside the registered ones; they end with this value.
@@ -45,6 +46,22 @@ impl Drop for Others {
             drop(child.wait());
         }
     }
+}
+
+/// A network namespace of its own, with a wire to the database's.
+fn cell() -> Result<()> {
+    for line in [
+        "netns add cell",
+        "link add cell0 netns cell type veth peer name cell0 netns database",
+        "-n cell address add 10.79.0.1/24 dev cell0",
+        "-n cell link set cell0 up",
+        "-n database address add 10.79.0.2/24 dev cell0",
+        "-n database link set cell0 up",
+        "-n cell route add 10.77.0.2/32 via 10.79.0.2",
+    ] {
+        sh("ip", line.split(' '))?;
+    }
+    Ok(())
 }
 
 fn layer(world: &World, name: &str) -> Result<serde_json::Value> {
@@ -174,17 +191,7 @@ fn h12_connections_from_before_the_guard_end_and_say_so() {
         let mut world = World::start(room, &stage)?;
         let _others = Others::open(&world)?;
         let inside = |world: &World| world.command_as_root("/usr/bin/python3");
-        // in a network namespace of its own, reached by a wire to the database's
-        for line in [
-            "netns add cell",
-            "link add cell0 netns cell type veth peer name cell0 netns database",
-            "-n cell address add 10.79.0.1/24 dev cell0",
-            "-n cell link set cell0 up",
-            "-n database address add 10.79.0.2/24 dev cell0",
-            "-n database link set cell0 up",
-        ] {
-            sh("ip", line.split(' '))?;
-        }
+        cell()?;
         let in_cell = |world: &World| {
             let mut command = world.command_as_root("nsenter");
             command.args(["--net=/run/netns/cell", "--", "/usr/bin/python3"]);
@@ -239,6 +246,87 @@ fn h12_connections_from_before_the_guard_end_and_say_so() {
         assert_eq!(later.ask()?, "ended Software caused connection abort\n");
         let said = alice.prompt(&stage)?;
         assert!(said.text.contains("it-is-42"), "{}", said.text);
+        Ok(())
+    });
+}
+
+/// Rows of the list of threats that `kernel.rs` has not.
+#[test]
+fn h1_to_h15_further_roads_end_at_the_proxy_or_nowhere() {
+    in_room("h1_to_h15_further_roads_end_at_the_proxy_or_nowhere", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        cell()?;
+        sh("ip", "-n database address add 10.77.0.3/24 dev wire0".split(' '))?;
+        let nat = "add table ip t; add chain ip t out { type nat hook output priority -100; }; \
+                   add rule ip t out ip daddr 10.77.0.9 tcp dport 81 dnat to 10.77.0.2:5432";
+        sh("nft", [nat])?;
+        let outside = hear(within(&world.outside(), "/usr/bin/python3").args(["-c", FURTHER]))?;
+        let (open, none) = (lines(&outside, "open").len(), lines(&outside, "none").len());
+        assert!(
+            lines(&outside, "closed").is_empty() && open + none == 17 && none <= 2,
+            "without a guard every road that this kernel has is open: {}",
+            outside.all()
+        );
+        world.guard(&stage)?;
+        let mark = world.postgres.mark()?;
+        let said = hear(world.command_as_root("/usr/bin/python3").args(["-c", FURTHER]))?;
+        assert!(
+            lines(&said, "open").is_empty()
+                && lines(&said, "closed").len() == open
+                && said.out.contains("all tried"),
+            "{}",
+            said.all()
+        );
+        assert_eq!(world.postgres.connections_since(mark)?, 0, "nothing arrived at the server");
+        Ok(())
+    });
+}
+
+/// Networks that the programs protect for a target.
+fn networks(world: &World, target: &str) -> Result<Vec<String>> {
+    let sluice = world.sluice.as_ref().context("no Sluice")?;
+    let said = sluice.tool(&world.room, &["status", "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&said.out)?;
+    let all = report["destinations"].as_array().cloned().unwrap_or_default();
+    let of = all.iter().filter(|one| one["target"] == target);
+    Ok(of.map(|one| one["network"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+#[test]
+fn h14_an_address_that_a_name_no_longer_has_stays_protected_for_a_while() {
+    in_room("h14_an_address_that_a_name_no_longer_has_stays_protected_for_a_while", |room| {
+        let stage = Stage::new(false);
+        let mut world = World::start(room, &stage)?;
+        sh("ip", "-n database address add 10.77.0.3/24 dev wire0".split(' '))?;
+        world.guard(&stage)?;
+        let sluice = world.sluice.as_ref().context("no Sluice")?;
+        let text = std::fs::read_to_string(&sluice.config)?;
+        let quick = "port = 15432\nrefresh = \"1s\"\nkeep_addresses = \"6s\"\nunregistered = \"allow\"";
+        std::fs::write(&sluice.config, text.replace("port = 15432", quick))?;
+        let has = |address: &str| {
+            Ok::<_, sluice_tests::Failure>(networks(&world, "shop")?.contains(&format!("{address}/32")))
+        };
+        until("the new configuration is in force", Duration::from_secs(10), || {
+            Ok(layer(&world, "unregistered")?.is_null())
+        })?;
+        let older = Old::connect(world.command_as_root("/usr/bin/python3"), "10.77.0.3", "5432")?;
+        let hosts = std::fs::read_to_string("/etc/hosts")?;
+        assert!(hosts.contains("10.77.0.2"), "{hosts}");
+        let changed: Vec<&str> = hosts.lines().filter(|line| !line.starts_with("fd77::2")).collect();
+        std::fs::write("/etc/hosts", changed.join("\n").replace("10.77.0.2", "10.77.0.3") + "\n")?;
+        until("the new address is protected", Duration::from_secs(10), || has("10.77.0.3"))?;
+        assert!(has("10.77.0.2")?, "and the old one still is");
+        assert_eq!(older.ask()?, "ended Software caused connection abort\n");
+        let mark = world.postgres.mark()?;
+        for address in ["10.77.0.2", "10.77.0.3"] {
+            let led = Old::connect(world.command_as_root("/usr/bin/python3"), address, "5432")?;
+            led.ask()?;
+        }
+        assert_eq!(world.postgres.connections_since(mark)?, 0, "both lead to the proxy");
+        until("the old address is let go", Duration::from_secs(20), || Ok(!has("10.77.0.2")?))?;
+        let led = Old::connect(world.command_as_root("/usr/bin/python3"), "10.77.0.2", "5432")?;
+        assert!(led.ask()?.starts_with("answered") && world.postgres.connections_since(mark)? > 0);
         Ok(())
     });
 }

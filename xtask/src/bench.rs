@@ -1,5 +1,6 @@
 //! `cargo xtask bench postgres`: direct, through pgbouncer and through Sluice, in alternation.
 //! `cargo xtask bench ssh`: direct, by OpenSSH's own jump and through Sluice, likewise.
+//! `cargo xtask bench kernel`: connects and packets with the kernel programs and with none, in alternation.
 //! `cargo xtask bench detect`: the detectors beside Presidio's recognisers, over the same labelled columns.
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ enum What {
     Postgres(Roads),
     /// Bulk by exec, sftp and scp, logins, many commands, memory: direct, by OpenSSH's -J and through Sluice
     Ssh(Roads),
+    /// What the kernel programs cost a connect and a packet that go to nothing protected
+    Kernel(Roads),
     /// Precision, recall and speed of the detectors on columns from Faker, beside Microsoft Presidio
     Detect {
         /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
@@ -55,6 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (act, Roads { json, quick, only }) = match &options.what {
         What::Postgres(roads) => ("bench", roads),
         What::Ssh(roads) => ("bench-ssh", roads),
+        What::Kernel(roads) => ("bench-kernel", roads),
         What::Detect { json, values } => return detect(&workspace, json.as_deref(), *values),
     };
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Bench], &workspace)?;
