@@ -264,7 +264,7 @@ fn h1_to_h15_further_roads_end_at_the_proxy_or_nowhere() {
         let outside = hear(within(&world.outside(), "/usr/bin/python3").args(["-c", FURTHER]))?;
         let (open, none) = (lines(&outside, "open").len(), lines(&outside, "none").len());
         assert!(
-            lines(&outside, "closed").is_empty() && open + none == 17 && none <= 2,
+            lines(&outside, "closed").is_empty() && open + none == 15 && none <= 2,
             "without a guard every road that this kernel has is open: {}",
             outside.all()
         );
