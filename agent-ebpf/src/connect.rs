@@ -17,7 +17,7 @@ use crate::{
     },
     event::{self, Wanted},
     maps::{LISTENER, PORTS, PROXY, TAGS, WANT, handle},
-    mode, protected, task,
+    mode, protected, task, unregistered,
 };
 
 /// 1 where the connect hook has `bpf_get_netns_cookie` (5.15 and later, as seen). The loader tries and sets it.
@@ -136,6 +136,9 @@ fn steer(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr, port_be: u16, found:
 /// stranger to it, as somebody from another host or network namespace is.
 #[inline(always)]
 fn note(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr, port_be: u16) -> i32 {
+    if !unregistered::pass(ctx, family, addr, port_be) {
+        return REFUSE;
+    }
     let port = u32::from(u16::from_be(port_be));
     // SAFETY: only whether it is there counts.
     if unsafe { PORTS.get(&port) }.is_none() {

@@ -12,7 +12,7 @@ use crate::{
     maps::{GUARDED, handle},
     mode,
     packet::{ETH_P_IP, ETH_P_IPV6, Packet, goes_to, load, parse4, parse6, ports, tagged},
-    protected,
+    protected, unregistered,
 };
 
 /// The next program decides (`TCX_NEXT`; `TC_ACT_UNSPEC` of the older hook).
@@ -39,6 +39,12 @@ fn guarded(skb: *mut __sk_buff) -> bool {
     if unsafe { core::ptr::addr_of!(WHOLE_HOST).read_volatile() } != 0 {
         return true;
     }
+    of_the_guarded(skb)
+}
+
+/// Has a socket of the guarded cgroup made it? What this host forwards for others has none.
+#[inline(always)]
+fn of_the_guarded(skb: *mut __sk_buff) -> bool {
     // SAFETY: context and map of this program; 1: below it, 0: not, an error: no socket.
     unsafe { bpf_skb_under_cgroup(skb, handle(&GUARDED), 0) == 1 }
 }
@@ -61,6 +67,11 @@ fn ethernet(skb: *mut __sk_buff) -> Option<(u32, u16)> {
 #[inline(always)]
 fn forbidden(skb: *mut __sk_buff, packet: Option<Packet>) -> bool {
     let Some(packet) = packet else { return false };
+    if unregistered::opens(skb, &packet) && !tagged(skb) && of_the_guarded(skb) {
+        let (_, to) = ports(skb, &packet).unwrap_or((0, 0));
+        tell(skb, &packet, to, Road::Device);
+        return true;
+    }
     if !protected::address(&packet.to) {
         return false;
     }

@@ -17,18 +17,24 @@ use crate::{
     packet::{
         ETH_P_IP, ETH_P_IPV6, Packet, TCP, goes_to, opens, parse4, parse6, ports, resets, tag_of, tagged,
     },
-    port, protected,
+    port, protected, spoken,
 };
 
 /// A dropped packet's record. The current task may be any (softirq), so the socket's word stands alone.
 #[inline(always)]
 pub(crate) fn tell(skb: *mut __sk_buff, packet: &Packet, port_be: u16, road: Road) {
+    tell_verdict(skb, packet, port_be, road, Verdict::Dropped);
+}
+
+/// The same of a packet that may have passed.
+#[inline(always)]
+pub(crate) fn tell_verdict(skb: *mut __sk_buff, packet: &Packet, port_be: u16, road: Road, verdict: Verdict) {
     // SAFETY: the context of this program, in all three.
     let (uid, cookie, cgroup) =
         unsafe { (bpf_get_socket_uid(skb), bpf_get_socket_cookie(skb.cast()), bpf_skb_cgroup_id(skb)) };
     let wanted = Wanted { family: packet.family, addr: &packet.to, port_be, cookie, netns: 0 };
     // SAFETY: `tell` gives room for a record, and the first line fills it.
-    event::tell(road, Verdict::Dropped, |to| unsafe {
+    event::tell(road, verdict, |to| unsafe {
         event::place(to, wanted);
         (*to).uid = uid;
         (*to).cgroup = cgroup;
@@ -96,5 +102,5 @@ pub fn sluice_egress(ctx: SkBuffContext) -> i32 {
     };
     // Too short for its own header: nothing that could arrive.
     let Some(packet) = packet else { return REFUSE };
-    if pass(skb, &packet) { ALLOW } else { REFUSE }
+    if pass(skb, &packet) && spoken::pass(skb, &packet) { ALLOW } else { REFUSE }
 }

@@ -25,7 +25,9 @@ mod packet;
 mod peername;
 mod port;
 mod protected;
+mod spoken;
 mod task;
+mod unregistered;
 
 /// Helpers that need it are declared GPL only.
 #[unsafe(link_section = "license")]

@@ -35,6 +35,23 @@ pub struct Flow {
     pub server_port: u16,
 }
 
+/// Bytes that tell one protocol from another: MySQL's needs most.
+pub const TELLING: usize = 36;
+
+/// What a socket has said first, until it is clear what it speaks.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct First {
+    /// See `spoken.rs`.
+    pub state: u32,
+    /// Sequence number of the byte that comes next.
+    pub next: u32,
+    /// How many of `bytes` there are.
+    pub count: u32,
+    /// The beginning of the flow.
+    pub bytes: [u8; TELLING],
+}
+
 /// Socket storage that the children of a listener inherit (aya's has no room for `BPF_F_CLONE`).
 #[repr(C)]
 pub struct ClonedStorage<T> {
@@ -117,6 +134,23 @@ pub static TAGS: ClonedStorage<u32> = ClonedStorage::new();
 /// The guarded cgroup, for hooks that see every packet of the host.
 #[btf_map]
 pub static GUARDED: CgroupArray<1> = CgroupArray::new();
+
+/// Well-known ports of databases and SSH, host byte order, and what becomes of connections there that go to no registered
+/// target: see [`sluice_abi::unregistered`].
+#[btf_map]
+pub static WELL_KNOWN: HashMap<u32, u32, 256> = HashMap::new();
+
+/// What becomes of connections to no registered target that are recognised by their first bytes.
+#[btf_map]
+pub static SPOKEN: Array<u32, 1> = Array::new();
+
+/// Addresses of this host in the loader's network namespace: what goes there stays here.
+#[btf_map]
+pub static LOCALS: HashMap<Addr, u32, 4096> = HashMap::new();
+
+/// Of a TCP socket: what it has said first.
+#[btf_map]
+pub static FIRST: SkStorage<First> = SkStorage::new();
 
 /// Tries, for the loader.
 #[btf_map]

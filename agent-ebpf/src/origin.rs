@@ -18,6 +18,7 @@ use sluice_abi::{Addr, Origin, SLUICE_ORIGIN, SOL_SLUICE, tag};
 use crate::{
     context::{AF_INET, ALLOW, addr6, mapped, read, write},
     maps::{FLOWS, Flow, GOT, OWN, PORTS, TAGS, WANT, handle},
+    spoken,
 };
 
 /// One of two addresses. Both are read whichever is meant: LLVM would make of a read in each branch one of
@@ -147,6 +148,7 @@ fn watch(ops: *mut bpf_sock_ops) {
 /// The client's SYN is about to leave.
 #[inline(always)]
 fn syn(ops: *mut bpf_sock_ops) {
+    spoken::forget(read!(ops, __bindgen_anon_2.sk));
     own(ops);
     let Some(origin) = stored::<_, Origin>(&WANT, ops) else { return };
     let flow = flow_of_client(ops);
@@ -164,6 +166,7 @@ fn established(ops: *mut bpf_sock_ops) {
         if unsafe { OWN.get(&flow) }.is_some() {
             mark(ops, tag::SERVICE);
         }
+        spoken::answers(read!(ops, __bindgen_anon_2.sk));
         return;
     }
     // SAFETY: copied at once; an entry replaced meanwhile belongs to the same four ends.

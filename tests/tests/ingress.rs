@@ -49,24 +49,29 @@ impl Host {
                 .stderr(sshd)
                 .spawn()?,
         );
-        let postgres = log("postgres")?;
-        servers.push(
-            within(&world.guarded(), "setpriv")
-                .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
-                .args(["/usr/lib/postgresql/15/bin/postgres", "-D", &format!("{HOME}/postgres/data")])
-                .env_clear()
-                .env("PATH", "/usr/bin:/bin")
-                .stdin(Stdio::null())
-                .stdout(postgres.try_clone()?)
-                .stderr(postgres)
-                .spawn()?,
-        );
-        let host = Host { world, stage, servers };
+        let mut host = Host { world, stage, servers };
+        host.start_postgres()?;
         until("both servers answer", Duration::from_secs(30), || {
             Ok(host.roads("local")?.contains("loopback SSH-2.0-OpenSSH")
                 && host.world.postgres.psql("postgres", "select 1").is_ok())
         })?;
         Ok(host)
+    }
+
+    fn start_postgres(&mut self) -> Result<()> {
+        let log = fs::File::options().create(true).append(true).open(format!("{HOME}/postgres/log"))?;
+        self.servers.push(
+            within(&self.world.guarded(), "setpriv")
+                .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
+                .args(["/usr/lib/postgresql/15/bin/postgres", "-D", &format!("{HOME}/postgres/data")])
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()?,
+        );
+        Ok(())
     }
 
     /// A program on the other side of the wire.
@@ -378,5 +383,91 @@ fn h12_connections_from_before_the_guard_of_a_port_end() {
             let events = sluice.events()?;
             Ok(events.iter().any(|event| event["road"] == "port" || event["road"] == "established"))
         })
+    });
+}
+
+/// Asks a Unix socket for TLS, by every way to it; a line each.
+const UNIX: &str = r#"
+import os, socket, struct, subprocess, sys, tempfile
+path = "/run/demo/postgres/.s.PGSQL.5432"
+def ask(name, to):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(2)
+    try:
+        s.connect(to)
+        s.sendall(struct.pack("!II", 8, 80877103))
+        print("open" if s.recv(1) else "closed", name)
+    except OSError as error:
+        print("closed", name, error.strerror)
+ask("path", path)
+os.chdir("/run/demo/postgres")
+ask("relative path", ".s.PGSQL.5432")
+ask("path through /proc", f"/proc/{os.getpid()}/cwd/.s.PGSQL.5432")
+with tempfile.TemporaryDirectory() as work:
+    os.symlink(path, work + "/link")
+    ask("symbolic link", work + "/link")
+    fd = os.open(path, os.O_PATH)
+    ask("descriptor", f"/proc/self/fd/{fd}")
+for name in sys.argv[1:]:
+    ask(name, name)
+print("all tried")
+"#;
+
+/// A service's Unix socket serves its owner and root; nobody else, by whatever path, also when the service has made it anew.
+#[test]
+fn h7_no_way_by_a_unix_socket_of_a_service_of_this_host() {
+    in_room("h7_no_way_by_a_unix_socket_of_a_service_of_this_host", |room| {
+        let mut host = Host::open(room)?;
+        let directory = Path::new(HOME).join("postgres");
+        let socket = directory.join(".s.PGSQL.5432");
+        // made before the guard: another name for the same socket, and the same file at another place
+        fs::hard_link(&socket, directory.join("hard"))?;
+        fs::write(Path::new(HOME).join("bound"), "")?;
+        let bound = format!("{HOME}/bound");
+        sluice_tests::command::sh("mount", ["--bind", &socket.to_string_lossy(), &bound])?;
+        let alice = host.world.people.alice.clone();
+        let hard = directory.join("hard").to_string_lossy().into_owned();
+        let tries = |host: &Host, more: &[&str]| -> Result<Said> {
+            let mut python = host.world.command_as(&host.world.guarded(), &alice, "/usr/bin/python3");
+            hear(python.args(["-c", UNIX]).args(more))
+        };
+        let said = tries(&host, &[&hard, &bound])?;
+        let count = |said: &Said, word: &str| said.out.lines().filter(|line| line.starts_with(word)).count();
+        assert_eq!(count(&said, "open"), 7, "without a guard every way is open: {}", said.all());
+        host.world.guard(&host.stage)?;
+        let layer = host.layer("unix")?;
+        assert_eq!(layer["state"], "enforced", "{layer}");
+        let said = tries(&host, &[&hard, &bound])?;
+        assert!(count(&said, "open") == 0 && count(&said, "closed") == 7, "{}", said.all());
+        assert!(host.world.postgres.psql("postgres", "select 1").is_ok(), "its own user's maintenance");
+
+        // the service is restarted: it makes its socket as it always did
+        let mut server = host.servers.pop().context("the database")?;
+        kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGINT)?;
+        server.wait()?;
+        host.start_postgres()?;
+        until("the new socket is closed", Duration::from_secs(30), || {
+            let said = tries(&host, &[])?;
+            Ok(host.world.postgres.psql("postgres", "select 1").is_ok() && count(&said, "closed") == 5)
+        })?;
+        assert_eq!(host.layer("unix")?["state"], "enforced");
+
+        // whoever opens it again does so for a moment
+        sluice_tests::command::sh("chmod", ["777", &socket.to_string_lossy()])?;
+        until(
+            "it is closed again",
+            Duration::from_secs(5),
+            || Ok(count(&tries(&host, &[])?, "closed") == 5),
+        )?;
+
+        let sluice = host.world.sluice.as_ref().context("no Sluice")?;
+        sluice.hold_restarts(true);
+        kill(Pid::from_raw(sluice.loader().context("no loader")?.cast_signed()), Signal::SIGTERM)?;
+        until("the loader has stopped", Duration::from_secs(15), || Ok(sluice.loader().is_none()))?;
+        assert_eq!(count(&tries(&host, &[])?, "closed"), 5, "closed also without a loader");
+        let mut loader = host.world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
+        let said = hear(loader.args(["--config", &sluice.config.to_string_lossy(), "disarm"]))?;
+        assert!(said.ok() && count(&tries(&host, &[])?, "open") == 5, "given back: {}", said.all());
+        Ok(())
     });
 }

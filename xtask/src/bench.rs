@@ -1,6 +1,7 @@
 //! `cargo xtask bench postgres`: direct, through pgbouncer and through Sluice, in alternation.
 //! `cargo xtask bench ssh`: direct, by OpenSSH's own jump and through Sluice, likewise.
 //! `cargo xtask bench verdict`: what a verdict, a decision and a mask cost, without a network.
+//! `cargo xtask bench kernel`: connects and packets with the kernel programs and with none, in alternation.
 //! `cargo xtask bench detect`: the detectors beside Presidio's recognisers, over the same labelled columns.
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ enum What {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// What the kernel programs cost a connect and a packet that go to nothing protected
+    Kernel(Roads),
     /// Precision, recall and speed of the detectors on columns from Faker, beside Microsoft Presidio
     Detect {
         /// Write the rows to this file: `{"rows": [{"name", "ratio", "goal"}]}`
@@ -63,6 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Postgres(roads) => ("bench", roads),
         What::Ssh(roads) => ("bench-ssh", roads),
         What::Verdict { json } => return verdict(&workspace, json.as_deref()),
+        What::Kernel(roads) => ("bench-kernel", roads),
         What::Detect { json, values } => return detect(&workspace, json.as_deref(), *values),
     };
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Bench], &workspace)?;

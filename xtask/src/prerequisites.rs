@@ -151,6 +151,7 @@ const ALL: &[Prerequisite] = &[
     debian("tmux", "tmux", Purpose::Test, "programs in a session that outlives its terminal"),
     debian("vim-tiny", "vi", Purpose::Test, "an editor that takes the whole screen"),
     debian("busybox-static", "busybox", Purpose::Test, "many programs under one name"),
+    debian("nftables", "/usr/sbin/nft", Purpose::Test, "translates an innocent address to a database's"),
     debian("sshpass", "sshpass", Purpose::Test, "a machine that logs in by ssh with its token"),
     debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
     debian("rsync", "rsync", Purpose::World, "copies by ssh"),

@@ -79,6 +79,8 @@ pub enum Verdict {
     Dropped = 3,
     /// The connection was ended.
     Ended = 4,
+    /// It goes on: it would have been refused, but for the configuration, which only wants to know.
+    Observed = 5,
 }
 
 /// Added to a [`Verdict`] in [`Event::verdict`]: nothing was enforced, this is what would have been done.
@@ -132,6 +134,23 @@ pub enum Road {
     KernelCode = 88,
     /// Traffic control, by netlink; the port is the message's type.
     TrafficControl = 89,
+    /// A connect to a well-known port of a database or of SSH, where no target is registered.
+    Unregistered = 30,
+    /// A flow to no registered target that began as SSH does.
+    SpokenSsh = 31,
+    /// The same of PostgreSQL.
+    SpokenPostgres = 32,
+    /// The same of MySQL.
+    SpokenMysql = 33,
+}
+
+/// What becomes of connections to destinations that no target names: the value under a well-known port, and of what is
+/// recognised by its first bytes. No entry, or zero: they pass.
+pub mod unregistered {
+    /// Refused, with an event.
+    pub const DENY: u32 = 1;
+    /// Told of, and nothing else.
+    pub const OBSERVE: u32 = 2;
 }
 
 /// One record of the ring buffer: a try, who it was, what became of it.
@@ -181,6 +200,10 @@ pub const CANARY_ADDR: [u8; 4] = [127, 83, 76, 67];
 
 /// The canary's own service, at a port that is in the table of guarded ports with [`CANARY`]: for this address alone.
 pub const CANARY_SERVICE: [u8; 4] = [127, 83, 76, 3];
+
+/// Loopback addresses under these three octets are the canary's: they do not count as this host's own where destinations
+/// that no target names are refused.
+pub const CANARY_NET: [u8; 3] = [127, 83, 76];
 
 /// Where in the table of listeners a guarded port's new connections are taken to.
 pub mod seat {

@@ -10,8 +10,8 @@ use crate::reader::{At, Section, Sink, wrong_type};
 use crate::targets;
 use crate::values::Bytes;
 use crate::{
-    Agent, Algorithm, Config, Guard, GuardMode, Identity, Limits, Metrics, MetricsListen, OnFailure,
-    PacketSockets, Policy, Recording, SelfProtection, Target, Transfers,
+    Agent, Algorithm, Config, Guard, GuardMode, Identity, Layer, Limits, Metrics, MetricsListen, OnFailure,
+    PacketSockets, Policy, Recording, SelfProtection, Target, Transfers, Unregistered,
 };
 
 /// More than this many syntax errors are the follow-ups of one.
@@ -73,13 +73,23 @@ fn key_part(line: &str) -> &str {
 
 fn sections(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Config> {
     let agent = agent(root, sink);
-    let guard = guard(root, sink);
+    let (mut guard, unregistered) = guard(root, sink);
     let identity = identity(root, sink);
     let policy = policy(root, sink);
     let recording = recording(root, sink);
     let limits = limits(root, sink);
     let metrics = metrics(root, &guard, sink);
     let targets = all_targets(root, &guard, sink);
+    let leads_away = targets.iter().flatten().any(|target| !target.is_ingress());
+    guard.unregistered =
+        unregistered.unwrap_or(if leads_away { Unregistered::Deny } else { Unregistered::Allow });
+    if guard.unregistered == Unregistered::Allow && guard.require.contains(&Layer::Unregistered) {
+        sink.say_hint(
+            &(0..0),
+            "`guard.require` demands the layer `unregistered`, which `guard.unregistered` turns off",
+            "set guard.unregistered = \"deny\" (the default where a target has mode = \"egress\")",
+        );
+    }
     Some(Config { agent, guard, identity: identity?, policy, recording, limits, metrics, targets: targets? })
 }
 
@@ -112,8 +122,26 @@ fn agent(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Agent {
     agent
 }
 
-fn guard(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Guard {
+/// Ports at which databases and SSH are found: PostgreSQL, MySQL and its X protocol, SQL Server, Oracle, MongoDB, Redis, SSH.
+const WELL_KNOWN: [u16; 11] = [5432, 3306, 33060, 1433, 1521, 27017, 27018, 27019, 6379, 6380, 22];
+/// More than the kernel's table has room for.
+const MOST_PORTS: usize = 256;
+
+fn well_known(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Vec<u16> {
+    let Some(listed) = section.get::<Vec<At<u16>>>("ports", sink) else { return WELL_KNOWN.to_vec() };
+    if let Some(zero) = listed.iter().find(|port| port.value == 0) {
+        sink.say(&zero.span, "`guard.ports`: 0 is no port");
+    }
+    if let Some(beyond) = listed.get(MOST_PORTS) {
+        sink.say(&beyond.span, format!("`guard.ports` has more than {MOST_PORTS}"));
+    }
+    once(listed, "guard.ports", sink)
+}
+
+/// The section, and what it says of destinations that no target names: the default depends on the targets.
+fn guard(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> (Guard, Option<Unregistered>) {
     let mut section = root.section("guard", sink);
+    let unregistered = section.get("unregistered", sink);
     let guard = Guard {
         cgroup: section.get("cgroup", sink),
         pins: section.or("pins", PathBuf::from("/sys/fs/bpf/sluice"), sink),
@@ -125,9 +153,11 @@ fn guard(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Guard {
         on_failure: section.or("on_failure", OnFailure::Closed, sink),
         self_protection: section.or("self_protection", SelfProtection::On, sink),
         packet_sockets: section.or("packet_sockets", PacketSockets::Allow, sink),
+        unregistered: Unregistered::Deny,
+        ports: well_known(&mut section, sink),
     };
     section.finish(sink);
-    guard
+    (guard, unregistered)
 }
 
 fn identity(root: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<Identity> {

@@ -66,6 +66,12 @@ pub struct Guard {
     pub self_protection: SelfProtection,
     /// Whether packet, XDP and raw IP sockets are refused, where the layer `lsm` is there. Default allow.
     pub packet_sockets: PacketSockets,
+    /// What becomes of databases and SSH servers that no target names. Default: denied where a target has `mode = "egress"`,
+    /// else allowed.
+    pub unregistered: Unregistered,
+    /// The well-known ports by which they are told. Default: those of PostgreSQL, MySQL, SQL Server, Oracle, MongoDB,
+    /// Redis and SSH.
+    pub ports: Vec<u16>,
 }
 
 /// Whether the guard enforces.
@@ -108,6 +114,18 @@ pub enum PacketSockets {
     Deny,
 }
 
+/// What becomes of connections to destinations that no target names, at well-known ports of databases and SSH, or recognised
+/// by what they say first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unregistered {
+    /// Refused, with an event.
+    Deny,
+    /// Let through, with an event.
+    Observe,
+    /// Let through.
+    Allow,
+}
+
 /// A layer of the kernel guard, as `sluice status` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
@@ -131,11 +149,17 @@ pub enum Layer {
     Lineage,
     /// fanotify: programs that wait for a decision before they run.
     Exec,
+    /// `connect4/6` and `cgroup_skb/egress`: databases and SSH servers that no target names.
+    Unregistered,
+    /// inet_diag: connections that are older than what they are protected by.
+    Established,
+    /// Permissions of the Unix sockets of services of this host.
+    Unix,
 }
 
 impl Layer {
     /// Every layer.
-    pub const ALL: [Layer; 10] = [
+    pub const ALL: [Layer; 13] = [
         Layer::Connect,
         Layer::Bind,
         Layer::Peername,
@@ -146,6 +170,9 @@ impl Layer {
         Layer::Lsm,
         Layer::Lineage,
         Layer::Exec,
+        Layer::Unregistered,
+        Layer::Established,
+        Layer::Unix,
     ];
 
     /// As it stands in the file.
@@ -161,6 +188,9 @@ impl Layer {
             Layer::Lsm => "lsm",
             Layer::Lineage => "lineage",
             Layer::Exec => "exec",
+            Layer::Unregistered => "unregistered",
+            Layer::Established => "established",
+            Layer::Unix => "unix",
         }
     }
 }
@@ -376,6 +406,8 @@ pub struct PostgresTarget {
     pub masks: BTreeMap<String, MaskKind>,
     /// `[target.functions] vouched`: functions that an owner answers for.
     pub vouched: Vec<Vouched>,
+    /// Unix sockets of the service on this host (ingress): closed to all but their owner and root. Default none.
+    pub unix: Vec<PathBuf>,
 }
 
 /// `schema.function(arguments)@sha256:…`: a function that an owner answers for as long as its definition is that one.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::{
     Algorithm, ClientTls, Config, Diagnostic, Host, MaskKind, Mode, Protocol, SshProof, Target, TlsMode,
+    Unregistered,
 };
 
 const EXAMPLE: &str = include_str!("../../../packaging/example/sluice.toml");
@@ -111,6 +112,22 @@ fn what_may_be_left_out_has_its_default() {
     let shop = config.target("shop").and_then(Target::postgres).expect("shop");
     assert_eq!((shop.upstream.tls, shop.client.tls), (TlsMode::VerifyFull, ClientTls::Prefer));
     assert_eq!(shop.databases, None);
+}
+
+#[test]
+fn what_no_target_names_is_denied_where_clients_are() {
+    let of = |text: &str| Config::parse("sluice.toml", text).expect("passes").guard.unregistered;
+    assert_eq!(of(LEAST), Unregistered::Deny);
+    let server = LEAST.replace("[[target]]", "[[target]]\nmode = \"ingress\"");
+    assert_eq!(of(&server), Unregistered::Allow);
+    assert_eq!(of(&format!("[guard]\nunregistered = \"observe\"\n{LEAST}")), Unregistered::Observe);
+    let ports = |text: &str| Config::parse("sluice.toml", text).map(|config| config.guard.ports);
+    assert_eq!(ports(LEAST).expect("passes").len(), 11);
+    assert_eq!(ports(&format!("[guard]\nports = [9042]\n{LEAST}")).expect("passes"), [9042]);
+    let both = format!("[guard]\nunregistered = \"allow\"\nrequire = [\"unregistered\"]\n{LEAST}");
+    only(&wrong(&both), "which `guard.unregistered` turns off");
+    only(&wrong(&format!("[guard]\nports = [0]\n{LEAST}")), "0 is no port");
+    only(&wrong(&format!("[guard]\nports = [22, 22]\n{LEAST}")), "has this twice");
 }
 
 #[test]

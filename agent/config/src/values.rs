@@ -10,7 +10,7 @@ use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
 use crate::{
     Algorithm, ClientTls, GuardMode, Host, Layer, MaskKind, OnFailure, PacketSockets, Protocol,
-    SelfProtection, TlsMode, Transfers, Truth,
+    SelfProtection, TlsMode, Transfers, Truth, Unregistered,
 };
 
 /// A number of bytes, written as `4MiB` or plainly.
@@ -221,6 +221,17 @@ impl FromToml for Truth {
             ("record", Truth::Record),
             ("require", Truth::Require),
             ("judge", Truth::Judge),
+        ];
+        word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for Unregistered {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        const WORDS: &[(&str, Unregistered)] = &[
+            ("deny", Unregistered::Deny),
+            ("observe", Unregistered::Observe),
+            ("allow", Unregistered::Allow),
         ];
         word(value, key, WORDS, sink)
     }

@@ -1,6 +1,7 @@
 //! `sluice-loader`: root, and nothing of the network is parsed here. Loads, pins and attaches the kernel programs,
 //! opens what only root can open, hands it over to `sluiced`, and starts that again whenever it ends.
 
+mod diag;
 mod failure;
 mod grounds;
 mod kernel;
@@ -17,6 +18,7 @@ mod route;
 mod serve;
 mod sys;
 mod tell;
+mod unix;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -79,10 +81,13 @@ enum Act {
     },
     /// The process that tries the roads for `sluice status`
     #[command(hide = true)]
-    Canary { cgroup: PathBuf, port: u16, service: u16 },
+    Canary { cgroup: PathBuf, port: u16, service: u16, ear: u16, well_known: u16 },
     /// The process that tries what is refused to root
     #[command(hide = true)]
     LsmCanary { cgroup: PathBuf, pins: PathBuf, loader: i32, map: u32 },
+    /// The process that shows that Unix sockets are closed
+    #[command(hide = true)]
+    UnixCanary { paths: Vec<PathBuf> },
     /// The process that shows that sessions are followed
     #[command(hide = true)]
     LineageCanary {
@@ -103,14 +108,15 @@ fn main() -> ExitCode {
         }
     }
     let outcome = match arguments.command {
-        Some(Act::Canary { cgroup, port, service }) => {
-            kernel::canary_child(&cgroup, port, service).map_err(|e| (1, e.to_string()))
+        Some(Act::Canary { cgroup, port, service, ear, well_known }) => {
+            kernel::canary_child(&cgroup, port, service, (ear, well_known)).map_err(|e| (1, e.to_string()))
         }
         Some(Act::LsmCanary { cgroup, pins, loader, map }) => {
             lsm::canary_child(&cgroup, &pins, loader, map).map_err(|e| (1, e.to_string()))
         }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
         Some(Act::Costs { bounds }) => probe::costs(bounds.as_deref()).map_err(|e| (1, e)),
+        Some(Act::UnixCanary { paths }) => unix::canary(&paths).map_err(|e| (1, e.to_string())),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { reason, lasts, remove, pins }) => {
             let said = Said { reason, lasts, remove };
@@ -181,7 +187,10 @@ fn disarm(path: &Path, state: &Path, pins: Option<PathBuf>, said: Said) -> Resul
             return Err((1, format!("{}: no pins of Sluice are there", pins.display())));
         }
         (Some(pins), served) => (served.map_or(state.to_owned(), |s| s.config.agent.state_dir), pins),
-        (None, Ok(Served { config, .. })) => (config.agent.state_dir, config.guard.pins),
+        (None, Ok(Served { config, .. })) => {
+            unix::disarm(&config);
+            (config.agent.state_dir, config.guard.pins)
+        }
         (None, Err(wrong)) => {
             let hint = "where the programs are pinned can be said: --pins /sys/fs/bpf/sluice";
             return Err((EX_CONFIG, format!("{wrong}\n{hint}")));

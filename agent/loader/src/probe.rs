@@ -15,6 +15,8 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 
+use sluice_config::Unregistered;
+
 use crate::kernel::{self, Guard, Layer, words};
 use crate::lsm::Wish;
 use crate::{grounds, proxy};
@@ -22,6 +24,8 @@ use sluice_config::{PacketSockets, SelfProtection};
 
 /// Of the network namespace that nobody else is in.
 const PORT: u16 = 15432;
+/// A well-known port, for the layer `unregistered`.
+const SSH: u16 = 22;
 
 /// Says a line a layer: name, state, proof, with tabs between.
 pub(crate) fn run() -> Result<(), String> {
@@ -76,6 +80,7 @@ fn layers(object: &Path, places: &Places) -> Result<Vec<Layer>, String> {
     guard.listen_at(PORT).map_err(fault)?;
     let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_err(|e| format!("listening: {e}"))?;
     guard.listen_at(PORT).map_err(fault)?;
+    guard.unregistered(Unregistered::Deny, &[SSH]).map_err(fault)?;
     Ok(guard.probe())
 }
 

@@ -11,6 +11,7 @@ use crate::stage::Stage;
 use crate::world::World;
 use crate::{Context, Result};
 
+pub mod kernel;
 mod memory;
 mod roads;
 pub mod ssh;

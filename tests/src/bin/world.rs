@@ -25,6 +25,14 @@ enum Act {
     Bench(bench::Options),
     /// Benchmarks of the SSH road
     BenchSsh(bench::Options),
+    /// What the kernel programs cost those who want nothing that is protected
+    BenchKernel(bench::Options),
+    /// The process that is measured there
+    #[command(hide = true)]
+    KernelWorker {
+        #[arg(long)]
+        quick: bool,
+    },
     /// Whether plain clients notice Sluice
     Conformance(conformance::Options),
 }
@@ -40,6 +48,8 @@ fn main() -> ExitCode {
             Act::Tour(options) => tour::run(room, &options),
             Act::Bench(options) => bench::run(room, &options),
             Act::BenchSsh(options) => bench::ssh::run(room, &options),
+            Act::BenchKernel(options) => bench::kernel::run(room, &options),
+            Act::KernelWorker { quick } => bench::kernel::work(quick),
             Act::Conformance(options) => conformance::run(room, &options),
         },
     });

@@ -9,7 +9,7 @@ use crate::reader::{At, Section, Sink};
 use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, Upstream, Vouched};
 
 /// Keys of `[[target]]` that this protocol alone has.
-pub(super) const KEYS: [&str; 4] = ["databases", "classes", "masks", "functions"];
+pub(super) const KEYS: [&str; 5] = ["databases", "classes", "masks", "functions", "unix"];
 /// Likewise, of `[target.upstream]`.
 pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
 /// Likewise, of `[target.client]`.
@@ -37,7 +37,21 @@ pub(super) fn read(
     let vouched = vouched(section, sink);
     let (upstream, address) = upstream?;
     let databases = databases.map(|listed| once(listed, "target.databases", sink));
-    Some((PostgresTarget { databases, upstream, client, classes, masks, vouched }, address))
+    let unix = unix(section, ingress, sink);
+    Some((PostgresTarget { databases, upstream, client, classes, masks, vouched, unix }, address))
+}
+
+/// The service's own Unix sockets.
+fn unix(section: &mut Section<'_, '_>, ingress: bool, sink: &mut Sink<'_>) -> Vec<PathBuf> {
+    let Some(listed) = section.get::<Vec<At<PathBuf>>>("unix", sink) else { return Vec::new() };
+    if let Some(first) = listed.first().filter(|_| !ingress) {
+        sink.say_hint(
+            &first.span,
+            "`target.unix` is for a service of this host",
+            "mode = \"ingress\"; the sockets of a service elsewhere are not on this host",
+        );
+    }
+    once(listed, "target.unix", sink)
 }
 
 fn upstream(target: &mut Section<'_, '_>, ingress: bool, sink: &mut Sink<'_>) -> Option<(Upstream, IpAddr)> {

@@ -15,7 +15,7 @@ use std::{fs, io};
 
 use sluice_abi::{CANARY, CANARY_ADDR, CANARY_SERVICE, Origin, Protection, seat};
 
-use super::{Guard, maps, records};
+use super::{Guard, maps, records, unregistered};
 use crate::sys;
 
 /// Where the canary wants to go.
@@ -48,6 +48,8 @@ struct Report {
     said: BTreeMap<String, String>,
     pid: u32,
     origins: Vec<Origin>,
+    /// What arrived of its talk to no target: harmless, SSH.
+    heard: Option<[bool; 2]>,
     failure: Option<String>,
 }
 
@@ -69,6 +71,10 @@ pub(super) fn probe(guard: &mut Guard) -> Vec<Layer> {
     let mut layers = judge(&report);
     guard.look_at_devices();
     layers.push(lookup(&report, guard.no_lookup()));
+    let (mode, ports) = &guard.strangers;
+    let knocked = report.said.get("unregistered").map(String::as_str);
+    layers.extend(unregistered::layer((*mode, ports.len()), knocked, report.heard));
+    layers.push(guard.probe_established());
     layers.push(device(&report, guard.devices.count(), guard.devices.fault.as_deref()));
     layers.push(guard.lineage.probe());
     layers.push(guard.lineage.probe_hold());
@@ -150,11 +156,14 @@ fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()>
     let place = maps::single(IpAddr::V4(GOAL), GOAL_PORT);
     guard.add(place, CANARY).map_err(io::Error::other)?;
     let service = Service::start(guard)?;
+    let mut ear = unregistered::Ear::open()?;
     let mut child = Command::new("/proc/self/exe")
         .arg("canary")
         .arg(cgroup)
         .arg(guard.port.to_string())
         .arg(service.as_ref().map_or(0, |service| service.port).to_string())
+        .arg(ear.port()?.to_string())
+        .arg(guard.strangers.1.first().unwrap_or(&0).to_string())
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -165,6 +174,7 @@ fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()>
         if let Some(service) = &service {
             service.answer();
         }
+        ear.accept();
         match listener.accept() {
             Ok((met, _)) => report.origins.extend(sluice_abi::user::origin(met.as_fd())),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -184,6 +194,7 @@ fn send(guard: &mut Guard, cgroup: &Path, report: &mut Report) -> io::Result<()>
         child.wait()?;
         return Err(io::Error::other("the canary did not come back in time"));
     }
+    report.heard = Some(ear.heard());
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
         out.read_to_string(&mut said)?;
@@ -250,8 +261,8 @@ fn judge(report: &Report) -> Vec<Layer> {
     ]
 }
 
-/// The canary itself: `sluice-loader canary CGROUP PORT SERVICE`. Says what became of it, road by road.
-pub(crate) fn child(cgroup: &Path, port: u16, service: u16) -> io::Result<()> {
+/// The canary itself: `sluice-loader canary CGROUP PORT SERVICE EAR WELL_KNOWN`. Says what became of it, road by road.
+pub(crate) fn child(cgroup: &Path, port: u16, service: u16, (ear, well_known): (u16, u16)) -> io::Result<()> {
     fs::write(cgroup.join("cgroup.procs"), "0")?;
     let goal = SocketAddr::from((GOAL, GOAL_PORT));
     let led = |stream: &io::Result<TcpStream>| match stream {
@@ -276,6 +287,7 @@ pub(crate) fn child(cgroup: &Path, port: u16, service: u16) -> io::Result<()> {
     if service != 0 {
         println!("service={}", reach(service).unwrap_or_else(|error| error.to_string()));
     }
+    unregistered::knock(ear, well_known);
     // the device's answer to whoever sent what it dropped
     println!(
         "frame={}",

@@ -24,8 +24,8 @@ use crate::sys::{self, Attach};
 
 /// Of the object.
 const PROGRAM: &str = "sluice_device";
-/// `RTMGRP_LINK` (linux/rtnetlink.h): devices come and go.
-const LINK_GROUP: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` (linux/rtnetlink.h): devices and their addresses come and go.
+const GROUPS: u32 = 1 | 0x10 | 0x100;
 
 /// Devices and the links at them.
 pub(super) struct Devices {
@@ -62,6 +62,10 @@ impl Devices {
 
     /// Attaches to what is there. Listens first: what comes while this looks around is found by the next look.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf, cgroup: &Path) -> Result<(), GuardError> {
+        match listen() {
+            Ok(news) => self.news = Some(news),
+            Err(error) => self.fault = Some(format!("new devices are not noticed: {error}")),
+        }
         if self.fault.is_some() {
             return Ok(());
         }
@@ -70,10 +74,6 @@ impl Devices {
         let mut array = CgroupArray::try_from(map).map_err(|e| maps::fault("GUARDED", &e))?;
         array.set(0, guarded, 0).map_err(|e| maps::fault("GUARDED", &e))?;
         fs::create_dir_all(&self.pins).map_err(at("making the directory of pins", &self.pins))?;
-        match listen() {
-            Ok(news) => self.news = Some(news),
-            Err(error) => self.fault = Some(format!("new devices are not noticed: {error}")),
-        }
         self.look(ebpf);
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Devices {
 fn listen() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let news = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-    bind(news.as_raw_fd(), &NetlinkAddr::new(0, LINK_GROUP))?;
+    bind(news.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
     Ok(news)
 }
 

@@ -14,7 +14,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 29] = [
+pub(super) const NAMES: [&str; 33] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -44,6 +44,10 @@ pub(super) const NAMES: [&str; 29] = [
     "UNIX_SERVICES",
     "HOLDER",
     "JUDGED",
+    "WELL_KNOWN",
+    "SPOKEN",
+    "LOCALS",
+    "FIRST",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {

@@ -9,10 +9,12 @@ mod btf;
 mod canary;
 mod costs;
 mod device;
+mod established;
 mod integrity;
 mod lookup;
 mod maps;
 mod records;
+mod unregistered;
 mod without;
 
 use std::collections::BTreeSet;
@@ -25,6 +27,7 @@ use std::{fs, io};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use ipnet::IpNet;
 use sluice_abi::{ABI_VERSION, Listener, Proxy};
+use sluice_config::Unregistered;
 
 use crate::lineage::Lineage;
 use crate::lsm::{Lsm, Wish};
@@ -102,6 +105,10 @@ pub(crate) struct Guard {
     /// Guarded ports of this host.
     ports: BTreeSet<Port>,
     port: u16,
+    /// What becomes of destinations that no target names, and by which ports they are told.
+    strangers: (Unregistered, Vec<u16>),
+    /// Why older connections could not be ended.
+    no_destroy: Option<String>,
     /// Cgroups of canaries.
     canaries: Vec<u64>,
     integrity: integrity::Integrity,
@@ -150,6 +157,8 @@ impl Guard {
             places: BTreeSet::new(),
             ports: BTreeSet::new(),
             port: 0,
+            strangers: (Unregistered::Allow, Vec::new()),
+            no_destroy: None,
             canaries: Vec::new(),
             integrity,
         };
@@ -183,8 +192,9 @@ impl Guard {
         self.devices.news()
     }
 
-    /// They have: puts the program at those that are new.
+    /// They have, or their addresses: puts the program at those that are new.
     pub(crate) fn look_at_devices(&mut self) {
+        self.look_at_addresses();
         self.devices.look(&self.ebpf);
     }
 

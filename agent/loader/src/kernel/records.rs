@@ -98,7 +98,12 @@ impl Event {
 
     /// It happened at a guarded port of this host.
     pub(crate) fn is_of_port(&self) -> bool {
-        self.road == 20
+        self.road == 20 || (self.road == 21 && self.source.is_some())
+    }
+
+    /// It was recognised by what it said.
+    pub(crate) fn is_spoken(&self) -> bool {
+        matches!(self.road, 31..=33)
     }
 
     /// As `handover.proto` names it.
@@ -122,6 +127,10 @@ impl Event {
             87 => "exec",
             88 => "kernel-code",
             89 => "traffic-control",
+            30 => "unregistered",
+            31 => "spoken-ssh",
+            32 => "spoken-postgres",
+            33 => "spoken-mysql",
             _ => "unknown",
         }
     }
@@ -137,6 +146,7 @@ impl Event {
             2 => "denied",
             3 => "dropped",
             4 => "ended",
+            5 => "observed",
             _ => "unknown",
         }
     }

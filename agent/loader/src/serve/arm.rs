@@ -12,7 +12,7 @@ use nix::sys::signalfd::SignalFd;
 use sluice_config::{Config, MetricsListen, Target};
 
 use super::integrity::{Found, Rounds};
-use super::places::{guarded_ports, places};
+use super::places::{guarded_ports, places, target_of};
 use super::{Loader, fault, talk};
 use crate::failure::Served;
 use crate::grounds;
@@ -23,6 +23,7 @@ use crate::names::{Known, Resolver, now_s, wanted};
 use crate::notify;
 use crate::proxy;
 use crate::tell::Kept;
+use crate::unix::Sockets;
 use crate::watch::Watch;
 
 /// The socket of `sluice`.
@@ -52,6 +53,7 @@ impl Loader {
         }
         guard.guard_ports(&guarded_ports(&config)).map_err(fault("the guard"))?;
         guard.register_binder().map_err(fault("the guard"))?;
+        guard.unregistered(config.guard.unregistered, &config.guard.ports).map_err(fault("the guard"))?;
         guard.attach().map_err(fault("the guard does not stand"))?;
         guard.defend(Wish::of(&config.guard));
         let port = port(&config)?;
@@ -79,6 +81,10 @@ impl Loader {
             known.keep(&config);
         }
         guard.protect(&places(&config, &known)).map_err(fault("the guard"))?;
+        let mut tries = Kept::default();
+        for event in guard.end_older() {
+            tries.push(&event, &target_of(&config, &known, &event));
+        }
         let watch = Watch::start(path, &config.policy.dir)
             .inspect_err(|error| tracing::warn!(%error, "changed files are not noticed; send SIGHUP"))
             .ok();
@@ -91,7 +97,8 @@ impl Loader {
             start_at: Some(Instant::now()),
             pause: talk::PAUSE,
             wake: wake.into(),
-            kept: Kept::default(),
+            sockets: Sockets::guard(&config),
+            kept: tries,
             probed: None,
             rounds: Rounds::new(),
             standing,

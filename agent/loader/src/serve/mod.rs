@@ -21,12 +21,13 @@ use sluice_api::handover::{self, Destinations, from_loader};
 use sluice_config::Config;
 
 use crate::grounds::Account;
-use crate::kernel::{Guard, Layer};
+use crate::kernel::{Event, Guard, Layer};
 use crate::mode::Standing;
 use crate::names::{Known, Resolver, now_s};
 use crate::notify;
 use crate::proxy::{MAX_PACKET, Proxy};
 use crate::tell::Kept;
+use crate::unix::Sockets;
 use crate::watch::Watch;
 
 use integrity::Rounds;
@@ -63,6 +64,7 @@ pub(crate) struct Loader {
     resolver: Resolver,
     wake: File,
     watch: Option<Watch>,
+    sockets: Sockets,
     kept: Kept,
     probed: Option<(Instant, Vec<Layer>)>,
     /// Whether it enforces.
@@ -98,6 +100,7 @@ impl Loader {
             return layers.clone();
         }
         let mut layers = self.guard.probe();
+        layers.extend(self.sockets.layer());
         self.as_it_stands(&mut layers);
         self.probed = Some((Instant::now(), layers.clone()));
         self.proven(&layers);
@@ -133,6 +136,9 @@ impl Loader {
             }
             if ready.devices {
                 self.guard.look_at_devices();
+            }
+            if ready.sockets {
+                self.sockets.look(&self.config);
             }
             if ready.names {
                 self.resolved();
@@ -180,6 +186,10 @@ impl Loader {
             fds.push(PollFd::new(socket, flags));
             fds.len() - 1
         });
+        let sockets = self.sockets.news().map(|news| {
+            fds.push(PollFd::new(news, PollFlags::POLLIN));
+            fds.len() - 1
+        });
         let devices = self.guard.device_news().map(|news| {
             fds.push(PollFd::new(news, PollFlags::POLLIN));
             fds.len() - 1
@@ -201,6 +211,7 @@ impl Loader {
             proxy: proxy.is_some_and(any),
             devices: devices.is_some_and(any),
             mounts: (first_mounts..fds.len()).any(any),
+            sockets: sockets.is_some_and(any),
         })
     }
 
@@ -242,10 +253,15 @@ impl Loader {
 
     fn kernel_events(&mut self) {
         // no more than these at a time: whoever floods the ring must not keep the proxy waiting
-        for _ in 0..EVENTS {
-            let Some(event) = self.guard.next_event() else { break };
-            let target = target_of(&self.config, &self.known, &event);
-            self.kept.push(&event, &target);
+        let mut events: Vec<Event> = std::iter::from_fn(|| self.guard.next_event()).take(EVENTS).collect();
+        self.guard.end_spoken(&mut events);
+        self.keep(&events);
+    }
+
+    fn keep(&mut self, events: &[Event]) {
+        for event in events {
+            let target = target_of(&self.config, &self.known, event);
+            self.kept.push(event, &target);
         }
         self.tell_events();
     }
@@ -282,6 +298,12 @@ impl Loader {
         if let Err(error) = self.guard.guard_ports(&guarded_ports(&self.config)) {
             tracing::error!(%error, "the table of guarded ports could not be changed");
         }
+        let guard = &self.config.guard;
+        if let Err(error) = self.guard.unregistered(guard.unregistered, &guard.ports) {
+            tracing::error!(%error, "the table of well-known ports could not be changed");
+        }
+        let ended = self.guard.end_older();
+        self.keep(&ended);
         let list = destinations(&self.config, &self.known);
         self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
     }
@@ -307,4 +329,5 @@ struct Ready {
     proxy: bool,
     devices: bool,
     mounts: bool,
+    sockets: bool,
 }

@@ -8,6 +8,7 @@ use crate::grounds;
 use crate::lsm::Wish;
 use crate::names::wanted;
 use crate::proxy;
+use crate::unix::Sockets;
 use crate::watch::Watch;
 
 /// Descriptors in one packet of secrets.
@@ -79,6 +80,7 @@ impl Loader {
         self.resolver.order(wanted(&config), config.guard.refresh);
         self.guard.wish(Wish::of(&config.guard));
         self.config = config;
+        self.sockets = Sockets::guard(&self.config);
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);
         }

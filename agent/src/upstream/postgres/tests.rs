@@ -36,6 +36,7 @@ fn target(tls: TlsMode, ca_file: Option<PathBuf>, hosts: &[&str]) -> Target {
             classes: Default::default(),
             masks: Default::default(),
             vouched: Vec::new(),
+            unix: Vec::new(),
         }),
     }
 }
