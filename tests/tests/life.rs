@@ -41,6 +41,7 @@ struct Root<'a> {
 }
 
 impl<'a> Root<'a> {
+    #[expect(clippy::expect_used, reason = "a test without Sluice in it is a mistake of the test's")]
     fn new(world: &'a World) -> Self {
         let sluice = world.sluice.as_ref().expect("Sluice");
         Self { world, sluice, pins: Path::new(BPF).join("sluice"), told: 0 }
