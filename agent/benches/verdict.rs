@@ -211,6 +211,9 @@ fn decision(table: &mut Vec<Row>) {
     });
 }
 
+/// Name, treatment, type, column, and what its values are.
+type Case = (&'static str, Treatment, u32, &'static str, fn(usize) -> String);
+
 fn masks(table: &mut Vec<Row>) {
     let key = MaskKey::new(&[7; 32]);
     let classed = |kind| Treatment::Mask { kind, class: "pii.email".into(), derived: false };
@@ -220,7 +223,7 @@ fn masks(table: &mut Vec<Row>) {
     let json: fn(usize) -> String =
         |n| format!("{{\"id\": {n}, \"state\": \"open\", \"items\": [1, 2, 3], \"note\": \"none\"}}");
     let number: fn(usize) -> String = |n| (n * 7919).to_string();
-    let cases: [(&str, Treatment, u32, &str, fn(usize) -> String); 8] = [
+    let cases: [Case; 8] = [
         ("clear text", Treatment::Clear, 25, "c", words),
         ("integers, looked at", Treatment::Detect, 23, "c", number),
         ("text, looked at", Treatment::Detect, 25, "c", words),

@@ -86,7 +86,8 @@ fn whoever_approves_sees_parameters_for_what_they_are() {
             Ok(shown.contains("│"))
         })?;
         // as asyncpg sends them: an integer and a text in binary, and NULL
-        for part in ["$1 = \\x00000007", "$2 = \\x4e554c4c", "$3 = NULL", "touches 1 row now", "Delete on orders"]
+        for part in
+            ["$1 = \\x00000007", "$2 = \\x4e554c4c", "$3 = NULL", "touches 1 row now", "Delete on orders"]
         {
             assert!(shown.contains(part), "{part}\n{shown}");
         }

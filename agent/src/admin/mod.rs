@@ -158,7 +158,9 @@ async fn converse(stream: UnixStream, house: &Arc<House>, counts: &Counts) -> io
             request::Request::Replay(replay) => answers::replay(house, &caller, &replay, &mut wire).await?,
             request::Request::Events(events) => answers::events(house, &caller, &events, &mut wire).await?,
             request::Request::Watch(watch) => live::watch(house, &caller, &watch, &mut wire).await?,
-            request::Request::Classify(asked) => classify::classify(house, &caller, &asked, &mut wire).await?,
+            request::Request::Classify(asked) => {
+                classify::classify(house, &caller, &asked, &mut wire).await?
+            }
             request::Request::Kill(kill) => live::kill(house, &caller, &kill),
             request::Request::SetMode(asked) => mode::set(house, &caller, &asked, &mut wire).await?,
             other => answers::answer(house, &caller, other).await,

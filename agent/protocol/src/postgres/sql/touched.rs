@@ -181,7 +181,10 @@ mod tests {
 
     #[test]
     fn parameters_keep_their_numbers() {
-        assert_eq!(asks("update a set x = $1 where id = $2"), "SELECT pg_catalog.count(*) FROM a WHERE id = $2");
+        assert_eq!(
+            asks("update a set x = $1 where id = $2"),
+            "SELECT pg_catalog.count(*) FROM a WHERE id = $2"
+        );
     }
 
     #[test]
