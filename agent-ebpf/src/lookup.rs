@@ -76,13 +76,8 @@ pub fn sluice_lookup(ctx: SkLookupContext) -> u32 {
         return PASS;
     }
     if !canary && mode::passive() {
-        let wanted = Wanted {
-            family,
-            addr: &flow.server,
-            port_be: flow.server_port.to_be(),
-            cookie: 0,
-            netns: 0,
-        };
+        let wanted =
+            Wanted { family, addr: &flow.server, port_be: flow.server_port.to_be(), cookie: 0, netns: 0 };
         // SAFETY: `tell` gives room for a record.
         event::tell(Road::Port, Verdict::Redirected, |to| unsafe { event::place(to, wanted) });
         return PASS;
