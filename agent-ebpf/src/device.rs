@@ -70,7 +70,7 @@ fn forbidden(skb: *mut __sk_buff, packet: Option<Packet>) -> bool {
     if unregistered::opens(skb, &packet) && !tagged(skb) && of_the_guarded(skb) {
         let (_, to) = ports(skb, &packet).unwrap_or((0, 0));
         tell(skb, &packet, to, Road::Device);
-        return true;
+        return !unregistered::free(&packet.to);
     }
     if !protected::address(&packet.to) {
         return false;

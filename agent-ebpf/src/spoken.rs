@@ -163,7 +163,7 @@ pub(crate) fn pass(skb: *mut __sk_buff, packet: &Packet) -> bool {
     if unregistered::opens(skb, packet) && !tagged(skb) {
         let (_, to) = ports(skb, packet).unwrap_or((0, 0));
         tell(skb, packet, to, Road::Unregistered);
-        return false;
+        return unregistered::free(&packet.to);
     }
     let mode = SPOKEN.get(0).map_or(0, |mode| *mode);
     if mode != DENY && mode != OBSERVE {
@@ -190,7 +190,7 @@ fn speaks(
     // without memory nothing is remembered; nothing of this is what the guard is for in the first place
     let Some(first) = kept(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) else { return true };
     if first.state == DENIED {
-        return false;
+        return unregistered::free(&packet.to);
     }
     if tagged(skb) || unregistered::stays(skb, packet) {
         first.state = PASSES;
@@ -212,7 +212,7 @@ fn speaks(
     let (_, to) = ports(skb, packet).unwrap_or((0, 0));
     let verdict = if denied { Verdict::Dropped } else { Verdict::Observed };
     tell_verdict(skb, packet, to, road, verdict);
-    !denied
+    !denied || unregistered::free(&packet.to)
 }
 
 const _: () = assert!(LISTENING == 0);

@@ -16,6 +16,7 @@ use crate::{
     maps::{LISTENER, LOCALS, WELL_KNOWN},
     packet::{Packet, TCP, opens as is_syn, ports},
     port::HAS_PACKET_NETNS,
+    protected,
 };
 
 /// Beginning of an IPv4 address in its mapped form.
@@ -77,7 +78,14 @@ pub(crate) fn pass(ctx: *mut bpf_sock_addr, family: u32, addr: &Addr, port_be: u
     let verdict = if denied { Verdict::Denied } else { Verdict::Observed };
     // SAFETY: `tell` gives room for a record.
     event::tell(Road::Unregistered, verdict, |to| unsafe { event::caller(to, wanted) });
-    !denied
+    !denied || free(addr)
+}
+
+/// Nothing is enforced, but for the canary's part of loopback.
+#[inline(always)]
+pub(crate) fn free(addr: &Addr) -> bool {
+    let canary = addr[..12] == MAPPED && addr[12..15] == CANARY_NET;
+    !canary && crate::mode::passive()
 }
 
 /// Is this the first segment of a connection that is refused by its port? For what did not come by a connect: raw and packet
@@ -88,5 +96,6 @@ pub(crate) fn opens(skb: *mut __sk_buff, packet: &Packet) -> bool {
         return false;
     }
     let Some((_, to)) = ports(skb, packet) else { return false };
-    mode(to) == DENY && !stays(skb, packet)
+    // what a target names is told of, and stopped, as such
+    mode(to) == DENY && protected::place(&packet.to, to).is_none() && !stays(skb, packet)
 }

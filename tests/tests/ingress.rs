@@ -466,7 +466,7 @@ fn h7_no_way_by_a_unix_socket_of_a_service_of_this_host() {
         until("the loader has stopped", Duration::from_secs(15), || Ok(sluice.loader().is_none()))?;
         assert_eq!(count(&tries(&host, &[])?, "closed"), 5, "closed also without a loader");
         let mut loader = host.world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
-        let said = hear(loader.args(["--config", &sluice.config.to_string_lossy(), "disarm"]))?;
+        let said = hear(loader.args(["--config", &sluice.config.to_string_lossy(), "disarm", "--remove"]))?;
         assert!(said.ok() && count(&tries(&host, &[])?, "open") == 5, "given back: {}", said.all());
         Ok(())
     });

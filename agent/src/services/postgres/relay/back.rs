@@ -430,7 +430,8 @@ impl<R: Tape> Machine<R> {
                 self.completed(run, "not run", Some("25P02"));
             }
         }
-        if self.path_in_transaction {
+        // our own question changes nothing: asking again behind each answer would never end
+        if self.path_in_transaction && !entry.own {
             self.path_old = true;
             self.path_in_transaction = status != TransactionStatus::Idle;
         }
