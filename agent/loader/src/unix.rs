@@ -69,9 +69,9 @@ fn permit(socket: &File, mode: u32) -> io::Result<()> {
 }
 
 impl Sockets {
-    /// Closes them, and gives back those that the configuration no longer names.
-    pub(crate) fn guard(config: &Config) -> Self {
-        let paths = named(config);
+    /// Closes them, and gives back those that the configuration no longer names: all of them, where nothing is enforced.
+    pub(crate) fn guard(config: &Config, enforcing: bool) -> Self {
+        let paths = if enforcing { named(config) } else { Vec::new() };
         let mut before = remembered(config);
         before.retain(|path, was| paths.contains(path) || !give_back(path, *was));
         let mut faults = BTreeMap::new();

@@ -97,7 +97,7 @@ impl Loader {
             start_at: Some(Instant::now()),
             pause: talk::PAUSE,
             wake: wake.into(),
-            sockets: Sockets::guard(&config),
+            sockets: Sockets::guard(&config, standing.mode == mode::Mode::Enforce),
             kept: tries,
             probed: None,
             rounds: Rounds::new(),

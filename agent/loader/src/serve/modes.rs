@@ -6,6 +6,7 @@ use super::Loader;
 use crate::kernel::Layer;
 use crate::mode::{self, Mode, Standing};
 use crate::names::now_s;
+use crate::unix::Sockets;
 
 /// The layers that redirect, refuse or drop; the others prove or tell.
 const ENFORCING: [&str; 4] = ["connect", "egress", "lookup", "device"];
@@ -43,6 +44,7 @@ impl Loader {
     fn take(&mut self, standing: Standing) -> Result<(), String> {
         self.guard.set_mode(standing.mode).map_err(|error| error.to_string())?;
         let enforcing = standing.mode == Mode::Enforce;
+        self.sockets = Sockets::guard(&self.config, enforcing);
         tracing::warn!(
             mode = standing.mode.name(),
             by = standing.by,

@@ -6,6 +6,7 @@ use sluice_config::{Config, Target};
 use super::Loader;
 use crate::grounds;
 use crate::lsm::Wish;
+use crate::mode::Mode;
 use crate::names::wanted;
 use crate::proxy;
 use crate::unix::Sockets;
@@ -80,7 +81,7 @@ impl Loader {
         self.resolver.order(wanted(&config), config.guard.refresh);
         self.guard.wish(Wish::of(&config.guard));
         self.config = config;
-        self.sockets = Sockets::guard(&self.config);
+        self.sockets = Sockets::guard(&self.config, self.standing.mode == Mode::Enforce);
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);
         }

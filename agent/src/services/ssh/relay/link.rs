@@ -175,6 +175,11 @@ impl Link {
         );
     }
 
+    /// Whether somebody has said that it is to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.borrow().is_some()
+    }
+
     /// Waits until it is to end. Cancel safe.
     pub(super) async fn ending(&self) -> String {
         let mut ending = self.ending.subscribe();

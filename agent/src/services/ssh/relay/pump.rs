@@ -172,6 +172,10 @@ pub(super) async fn carry(
     }
     link.completed(job.id, ended.tag, ended.failed, job.started).await;
     link.flush().await;
+    if link.is_ending() {
+        // the session's last words go through this channel, and its connection is closed behind them
+        return;
+    }
     link.hush(number);
     let _ = write.half().close().await;
 }
