@@ -519,3 +519,28 @@ proptest! {
         let _ = stage.machine.client_said(&bytes);
     }
 }
+
+#[test]
+fn a_path_that_may_have_moved_is_asked_for_once_behind_each_answer() {
+    let mut stage = stage_under("@id(\"all\") permit(principal, action, resource);");
+    let open = || message(b'Z', b"T");
+    stage.up(&query("begin"));
+    stage.down(&[complete("BEGIN"), open()].concat());
+    stage.up(&query("set local search_path = public"));
+    stage.down(&[complete("SET"), open()].concat());
+    // what comes next waits for the answer to a question of our own
+    let wanted = query("select id from customers");
+    let taken = stage.machine.client_said(&wanted).unwrap();
+    assert_eq!(taken, 0, "it waits");
+    assert!(text(&std::mem::take(&mut stage.machine.to_server)).contains("current_setting('search_path')"));
+    let answered = [message(b'1', b""), message(b'2', b""), row(&["public", "app"]), complete("SELECT 1")];
+    let closed = [message(b'3', b""), message(b'3', b""), open()];
+    assert_eq!(
+        stage.down(&[answered.concat(), closed.concat()].concat()),
+        b"",
+        "nothing of it is the client's"
+    );
+    // the pump goes on once all is answered
+    stage.machine.pause = None;
+    assert_eq!(stage.up(&wanted), wanted, "and then it goes, without another question");
+}
