@@ -1,8 +1,11 @@
 //! Processes as /proc tells of them: who is behind a pid, while it still is the same one.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
 use sluice_api::common::Process;
@@ -163,6 +166,20 @@ fn terminal(device: i32) -> String {
 /// Id of a cgroup, as the kernel programs see it.
 pub(crate) fn cgroup_id(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// How a child ended, by its status; nothing where it did not by itself within `patience`, and was ended.
+pub(crate) fn ended(child: &mut Child, patience: Duration) -> io::Result<Option<i32>> {
+    let began = Instant::now();
+    while began.elapsed() < patience {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.code());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
 }
 
 #[cfg(test)]

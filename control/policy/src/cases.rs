@@ -170,7 +170,10 @@ fn run(policy: &Policy, case: Case) -> Result<CaseOutcome, String> {
 fn resource(text: &str) -> Result<Resource, String> {
     let bad = || format!("`{text}` is no resource; e.g. \"table shop/shop/public/orders\"");
     let (kind, path) = text.split_once(' ').ok_or_else(bad)?;
-    let kind = KINDS.into_iter().find(|known| known.name().eq_ignore_ascii_case(kind)).ok_or_else(bad)?;
+    let kind = ResourceKind::ALL
+        .into_iter()
+        .find(|known| known.name().eq_ignore_ascii_case(kind))
+        .ok_or_else(bad)?;
     let (target, rest) = path.split_once('/').unwrap_or((path, ""));
     Ok(match kind {
         // arguments are set apart by blanks; one with a blank in it has no place in a case
@@ -183,20 +186,6 @@ fn resource(text: &str) -> Result<Resource, String> {
         _ => Resource::new(kind, path.split('/')),
     })
 }
-
-const KINDS: [ResourceKind; 11] = [
-    ResourceKind::Host,
-    ResourceKind::Target,
-    ResourceKind::Account,
-    ResourceKind::Database,
-    ResourceKind::Schema,
-    ResourceKind::Table,
-    ResourceKind::Column,
-    ResourceKind::Function,
-    ResourceKind::Command,
-    ResourceKind::Path,
-    ResourceKind::Forward,
-];
 
 fn context(
     given: BTreeMap<String, toml::Value>,

@@ -148,6 +148,21 @@ pub struct Context {
 }
 
 impl ResourceKind {
+    /// All of them.
+    pub const ALL: [ResourceKind; 11] = [
+        ResourceKind::Host,
+        ResourceKind::Target,
+        ResourceKind::Account,
+        ResourceKind::Database,
+        ResourceKind::Schema,
+        ResourceKind::Table,
+        ResourceKind::Column,
+        ResourceKind::Function,
+        ResourceKind::Command,
+        ResourceKind::Path,
+        ResourceKind::Forward,
+    ];
+
     /// The entity type in policies.
     pub fn name(self) -> &'static str {
         match self {

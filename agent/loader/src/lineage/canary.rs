@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluice_abi::lineage::{Member, Session};
 
@@ -93,24 +93,10 @@ impl Lineage {
             // it has ended: then it will not be seen either
             let _ = stdin.write_all(b"!");
         }
-        let code = ended(&mut child)?;
+        let code = process::ended(&mut child, PATIENCE)?;
         marked.map_err(io::Error::other)?;
         Ok((pid, code))
     }
-}
-
-/// How it ended; nothing where that was not by itself.
-fn ended(child: &mut std::process::Child) -> io::Result<Option<i32>> {
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.code());
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
 }
 
 /// The canary itself: `sluice-loader lineage-canary`. Waits for its mark, then starts itself again as `--leaf`. Says by

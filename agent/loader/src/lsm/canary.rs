@@ -6,8 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use nix::mount::{MsFlags, mount};
@@ -83,7 +83,7 @@ fn ask(lsm: &Lsm, cgroup: &Path) -> io::Result<BTreeMap<String, String>> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    ended(&mut child)?;
+    process::ended(&mut child, PATIENCE)?;
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
         out.read_to_string(&mut said)?;
@@ -115,23 +115,9 @@ fn executes(lsm: &Lsm, cgroup: &Path) -> io::Result<Option<i32>> {
         // it has ended: its status says so
         let _ = stdin.write_all(b"!");
     }
-    let code = ended(&mut child);
+    let code = process::ended(&mut child, PATIENCE);
     marked?;
     code
-}
-
-/// How it ended; nothing where that was not by itself.
-fn ended(child: &mut Child) -> io::Result<Option<i32>> {
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.code());
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(None)
 }
 
 /// The canary itself: `sluice-loader lsm-canary CGROUP PINS LOADER MAP`. Says what became of it, act by act.

@@ -50,20 +50,6 @@ struct Thing {
     class: Option<String>,
 }
 
-const KINDS: [ResourceKind; 11] = [
-    ResourceKind::Host,
-    ResourceKind::Target,
-    ResourceKind::Account,
-    ResourceKind::Database,
-    ResourceKind::Schema,
-    ResourceKind::Table,
-    ResourceKind::Column,
-    ResourceKind::Function,
-    ResourceKind::Command,
-    ResourceKind::Path,
-    ResourceKind::Forward,
-];
-
 /// Writes them all, in the place of those that were there; returns when they are on the disk.
 pub(super) fn write(path: &Path, grants: &[Arc<Grant>]) -> io::Result<()> {
     let kept: Vec<Kept> = grants.iter().map(|grant| keep(grant)).collect();
@@ -155,6 +141,6 @@ fn thing(of: &Resource) -> Thing {
 }
 
 fn resource(of: Thing) -> Option<Resource> {
-    let kind = KINDS.into_iter().find(|kind| format!("{kind:?}") == of.kind)?;
+    let kind = ResourceKind::ALL.into_iter().find(|kind| format!("{kind:?}") == of.kind)?;
     Some(Resource { kind, path: of.path, class: of.class })
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
 use sluice_api::admin::{ClassifiedColumn, ClassifiedTable, Recognised};
-use sluice_protocol::postgres::sql::{Catalogue, ColumnId};
+use sluice_protocol::postgres::sql::{Catalogue, ColumnId, quote_identifier};
 use tokio_postgres::{Client, Row};
 
 use crate::masking::{Families, hints, scrub_hinted};
@@ -78,13 +78,14 @@ fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
 impl Table {
     /// Its name as statements have it.
     pub(crate) fn relation(&self) -> String {
-        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
     /// What is asked of the server for a look at so many rows.
     pub(crate) fn statement(&self, rows: u32) -> String {
-        let column =
-            |c: &Column| format!("pg_catalog.left({}::pg_catalog.text, {LOOKED_AT})", quoted(&c.name));
+        let column = |c: &Column| {
+            format!("pg_catalog.left({}::pg_catalog.text, {LOOKED_AT})", quote_identifier(&c.name))
+        };
         let columns: Vec<String> = self.columns.iter().map(column).collect();
         let wanted = f64::from(rows);
         let pages = if self.rows > wanted * SPREAD {
@@ -206,10 +207,6 @@ fn words(error: &tokio_postgres::Error) -> String {
         Some(code) => format!("the server says SQLSTATE {}", code.code()),
         None => "the connection failed".to_owned(),
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use sluice_protocol::postgres::sql::{Effects, SearchPath, Statement, count_of};
+use sluice_protocol::postgres::sql::{Effects, SearchPath, Statement, count_of, quote_identifier};
 use tokio_postgres::Client;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
@@ -57,7 +57,7 @@ impl Questions {
             types,
             explain: format!("EXPLAIN {text}"),
             count: count_of(text),
-            path: path.schemas().map(quoted).collect::<Vec<_>>().join(", "),
+            path: path.schemas().map(quote_identifier).collect::<Vec<_>>().join(", "),
         })
     }
 }
@@ -146,8 +146,4 @@ fn database_says(error: &tokio_postgres::Error) -> String {
         Some(code) => format!("the server says SQLSTATE {}", code.code()),
         None => "the connection failed".to_owned(),
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -30,7 +30,7 @@ pub use catalogue::{
     TypeRow, UniqueRow, Volatility, Vouched,
 };
 pub use limits::{MAX_NESTING, MAX_TEXT};
-pub use path::SearchPath;
+pub use path::{SearchPath, quote_identifier};
 pub use reason::reason;
 pub use skeleton::skeleton;
 pub use statement::{

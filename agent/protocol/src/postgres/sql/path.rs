@@ -78,6 +78,11 @@ fn split_identifiers(text: &str) -> Option<Vec<String>> {
     }
 }
 
+/// A name as statements have it, whatever is in it.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 fn quoted_identifier(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut rest = text;

@@ -8,6 +8,8 @@
 use pg_query::protobuf::{RangeVar, ScanResult, Token};
 use pg_query::{NodeEnum, ParserOptions};
 
+use super::path::quote_identifier;
+
 /// The question for a text with one plain DELETE or UPDATE that the grammar has taken. `None` for every other text: with
 /// a WITH clause, at a cursor's row. Parameters keep their numbers; some may be of no use to the question.
 pub fn count_of(text: &str) -> Option<String> {
@@ -15,7 +17,8 @@ pub fn count_of(text: &str) -> Option<String> {
     let clauses = Clauses::read(text, &pg_query::scan(text).ok()?)?;
     let counted = if joins {
         // a row that a join finds several times is touched once
-        let known_as = quoted(target.alias.as_ref().map_or(&target.relname, |alias| &alias.aliasname));
+        let known_as =
+            quote_identifier(target.alias.as_ref().map_or(&target.relname, |alias| &alias.aliasname));
         format!("DISTINCT ROW({known_as}.tableoid, {known_as}.ctid)")
     } else {
         "*".to_owned()
@@ -131,10 +134,6 @@ fn words(text: &str, scanned: &ScanResult) -> Option<Vec<(Word, usize, usize)>> 
     }
     words.push((Word::End, text.len(), text.len()));
     Some(words)
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
