@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::command::until;
 use crate::enclosure::Room;
 use crate::stage::Stage;
 use crate::terminal::Terminal;
@@ -52,6 +54,22 @@ impl Scene {
     /// What a command at alice's prompt prints.
     pub fn says(&mut self, command: &str) -> Result<String> {
         Ok(self.alice.run(&self.stage, command)?.text)
+    }
+
+    /// Id of the session that began last.
+    pub fn last_session(&mut self) -> Result<String> {
+        let listed = self.says("sluice sessions --json --limit 1")?;
+        listed.split('"').find(|word| word.len() == 36).map(str::to_owned).context(listed)
+    }
+
+    /// Id of the session that began last, once its recording is closed: what the kernel told of its last
+    /// program arrives after that program's own output.
+    pub fn closed_session(&mut self) -> Result<String> {
+        let id = self.last_session()?;
+        until("the recording is closed", Duration::from_secs(10), || {
+            Ok(self.says(&format!("sluice replay {id} --json | grep -c '\"Closed\"'"))?.trim() == "1")
+        })?;
+        Ok(id)
     }
 
     /// What one statement of alice's by psql prints.

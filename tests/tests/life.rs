@@ -852,13 +852,7 @@ fn h25_control_characters_end_up_escaped_everywhere() {
         for event in scene.sluice()?.events()? {
             assert_ne!(event["class"], "forged", "a line of somebody else's");
         }
-        let sessions = scene.says("sluice sessions --json --limit 1")?;
-        let id = sessions
-            .split("\"id\": \"")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .context("a session")?;
-        let id = id.to_owned();
+        let id = scene.last_session()?;
         for arguments in [
             &["events"][..],
             &["events", "--summary"],

@@ -9,7 +9,7 @@ use sluice_tests::enclosure::in_room;
 use sluice_tests::gate::{Gate, both};
 use sluice_tests::road::Road;
 use sluice_tests::world::HOME;
-use sluice_tests::{Context, Result};
+use sluice_tests::Result;
 
 #[test]
 fn c1_each_channel_of_a_connection_is_judged_by_itself() {
@@ -119,8 +119,7 @@ fn c3_what_is_recorded_is_what_the_terminal_showed_and_what_ran() {
         terminal.press(b"exit\r")?;
         terminal.prompt(stage)?;
         let home = gate.scene.world.people.alice.home.clone();
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.closed_session()?;
         gate.scene.says(&format!(
             "sluice replay {id} --asciicast - > ~/cast; sluice replay {id} --json > ~/entries"
         ))?;
@@ -175,8 +174,7 @@ fn c14_who_comes_by_another_way_is_nobody_here() {
         let mut local = gate.scene.world.command_as(&gate.scene.world.outside(), &deploy, "sh");
         hear(local.args(["-c", "/bin/uname --console; true"]))?;
         gate.road.finish(&gate.scene.stage)?;
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.closed_session()?;
         let told = gate.scene.says(&format!("sluice replay {id} --json"))?;
         assert!(told.contains("\"--own\"") && !told.contains("--console"), "{told}");
         Ok(())
@@ -458,8 +456,7 @@ fn c11_c13_what_a_terminal_showed_is_kept_and_what_was_typed_unseen_is_not() {
         terminal.type_line("printf '\\033]0;evil title\\007\\033[2Jvisible-%d\\n' 42; exit")?;
         terminal.see("visible-42")?;
         terminal.prompt(&gate.scene.stage)?;
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.closed_session()?;
         let replay = gate.scene.says(&format!("sluice replay {id} --color never"))?;
         assert!(replay.contains("visible-42") && replay.contains("length 18"), "{replay}");
         assert!(!replay.contains("geheim"), "{replay}");
@@ -532,8 +529,7 @@ fn c12_a_killed_recorder_leaves_what_it_had_and_nobody_goes_on() {
         )?;
         let count = || fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<u32>().ok());
         until("it writes", Duration::from_secs(20), || Ok(count().is_some_and(|count| count > 20)))?;
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.last_session()?;
         let killed = Instant::now();
         for pid in gate.scene.sluice()?.proxies() {
             let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
