@@ -180,6 +180,12 @@ const ALL: &[Prerequisite] = &[
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
 ];
 
+/// The packages of Debian that these purposes need.
+pub(crate) fn of_debian(purposes: &[Purpose]) -> Vec<&'static str> {
+    let needed = ALL.iter().filter(|one| purposes.contains(&one.purpose));
+    needed.filter_map(|one| if let Source::Debian(name) = one.source { Some(name) } else { None }).collect()
+}
+
 /// Installs what of these purposes is missing, after saying what and why.
 pub(crate) fn install(purposes: &[Purpose], workspace: &Workspace) -> Result<()> {
     let missing: Vec<&Prerequisite> =
