@@ -30,8 +30,9 @@ use crate::upstream::ssh::Ends;
 
 /// Version of the conversation; both sides must name the same.
 pub const VERSION: u32 = 1;
-/// The loader answers from /proc; if it takes longer something is wrong, and the answer is "unknown".
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The loader answers from /proc, after the canaries that it may just be sending, which takes seconds on a busy machine; if it
+/// takes longer something is wrong, and the answer is "unknown".
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Canaries try each road, some by waiting for a time-out.
 const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 
