@@ -23,11 +23,17 @@ pub use sections::{
     Truth, Unregistered, Upstream, Vouched,
 };
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Path and text of every `*.cedar` in a directory, as [`Config::policy_sources`] reads them.
 pub fn policy_sources(dir: &Path) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
     files::policy_sources(dir)
+}
+
+/// Where the loader keeps the last policy that the proxy has accepted, under `agent.state_dir`.
+#[must_use]
+pub fn good_policy(state_dir: &Path) -> PathBuf {
+    state_dir.join("good/policy")
 }
 
 impl Config {

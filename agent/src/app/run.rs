@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sluice_config::{Config, Protocol};
-use sluice_policy::Policy;
+use sluice_config::Protocol;
 use tokio::net::{TcpStream, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::reload::Batches;
-use super::{House, Settings};
+use super::{House, Loaded, Settings};
 use crate::audit::{self, Audit};
 use crate::fence::Fence;
 use crate::gate::{Approvals, EndReason, Gate};
@@ -41,10 +41,8 @@ const SEAL_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Start {
     /// `--config`.
     pub config_path: PathBuf,
-    /// What stands there.
-    pub config: Config,
-    /// And its policy.
-    pub policy: Policy,
+    /// What stands there, and its policy.
+    pub loaded: Loaded,
     /// The socket to the loader.
     pub loader: OwnedFd,
     /// What stands around the process.
@@ -56,7 +54,8 @@ pub struct Start {
 /// # Errors
 /// In words, what kept it from serving.
 pub async fn run(start: Start) -> Result<(), String> {
-    let (link, endowment, mut news) = LoaderLink::begin(start.loader).await.map_err(|e| chain(&e))?;
+    let (link, endowment, mut news) =
+        LoaderLink::begin(start.loader, &start.loaded.policy_fault).await.map_err(|e| chain(&e))?;
     let secrets = Arc::new(Secrets::default());
     let mut batches = Batches::default();
     let early = first_secrets(&secrets, &mut batches, &mut news).await;
@@ -66,7 +65,7 @@ pub async fn run(start: Start) -> Result<(), String> {
         listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |at| at.port());
     let parts =
         Parts { link, secrets, fence: start.fence, ticks_per_second: endowment.ticks_per_second, own_port };
-    let house = build(start.config_path, start.config, start.policy, parts)?;
+    let house = build(start.config_path, start.loaded, parts)?;
 
     tokio::spawn(Arc::clone(&house.audit).sync_forever());
     tokio::spawn(watch_recorder(Arc::clone(&house)));
@@ -91,8 +90,14 @@ pub async fn run(start: Start) -> Result<(), String> {
     for said in early {
         hear(&house, &mut batches, said).await;
     }
+    // a stop of the unit, which the service manager asks for by a signal
+    let mut stop = signal(SignalKind::terminate()).map_err(|e| chain(&e))?;
     let patience = loop {
-        match news.recv().await {
+        let said = tokio::select! {
+            said = news.recv() => said,
+            _ = stop.recv() => Some(News::Stop),
+        };
+        match said {
             Some(News::Stop) => break FINISH_PATIENCE,
             Some(said) => hear(&house, &mut batches, said).await,
             None => {
@@ -159,7 +164,8 @@ struct Parts {
     own_port: u16,
 }
 
-fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> Result<Arc<House>, String> {
+fn build(config_path: PathBuf, loaded: Loaded, parts: Parts) -> Result<Arc<House>, String> {
+    let Loaded { config, policy, policy_fault } = loaded;
     let state = config.agent.state_dir.clone();
     let audit = Audit::start(&config.agent.log_dir).map_err(|e| chain(&e))?;
     let recorder = Recorder::start(&state, &config.recording).map_err(|e| chain(&e))?;
@@ -186,7 +192,7 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
             Approvals::kept_in(state.join("keys/grants.json")),
         ),
         upstreams: Arc::new(Upstreams::new(Arc::clone(&parts.secrets))),
-        settings: ArcSwap::from_pointee(Settings::new(config)),
+        settings: ArcSwap::from_pointee(Settings { policy_fault, ..Settings::new(config) }),
         identity: ArcSwap::from_pointee(identity),
         bindings: Arc::default(),
         authority: Arc::new(authority),
