@@ -79,11 +79,11 @@ unsafe impl<T> Sync for ClonedStorage<T> {}
 
 /// What is protected, by port and address.
 #[btf_map]
-pub static DESTINATIONS: LpmTrie<Place, Protection, 65536> = LpmTrie::new();
+pub static DESTINATIONS: LpmTrie<Place, Protection, 262144> = LpmTrie::new();
 
 /// What is protected, by address alone: the quick no for everything else, and the answer for packets without ports.
 #[btf_map]
-pub static ADDRESSES: LpmTrie<Addr, Protection, 65536> = LpmTrie::new();
+pub static ADDRESSES: LpmTrie<Addr, Protection, 262144> = LpmTrie::new();
 
 /// The proxy. A zeroed entry: there is none.
 #[btf_map]

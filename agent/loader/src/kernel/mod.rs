@@ -187,6 +187,11 @@ impl Guard {
         }
     }
 
+    /// Nobody but the loader and the proxy connects to these Unix sockets (layer `lsm`).
+    pub(crate) fn seal_sockets(&mut self, sockets: &[PathBuf]) -> Result<(), String> {
+        self.lsm.services(sockets)
+    }
+
     /// What is pollable when network devices have come or gone.
     pub(crate) fn device_news(&self) -> Option<BorrowedFd<'_>> {
         self.devices.news()

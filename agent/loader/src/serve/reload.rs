@@ -9,7 +9,6 @@ use crate::lsm::Wish;
 use crate::mode::Mode;
 use crate::names::wanted;
 use crate::proxy;
-use crate::unix::Sockets;
 use crate::watch::Watch;
 
 /// Descriptors in one packet of secrets.
@@ -81,7 +80,7 @@ impl Loader {
         self.resolver.order(wanted(&config), config.guard.refresh);
         self.guard.wish(Wish::of(&config.guard));
         self.config = config;
-        self.sockets = Sockets::guard(&self.config, self.standing.mode == Mode::Enforce);
+        self.tend_sockets(self.standing.mode == Mode::Enforce);
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);
         }
