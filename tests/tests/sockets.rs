@@ -202,7 +202,7 @@ fn people_reach_a_service_by_its_unix_socket_and_observe_gives_it_back() {
         let said = alice.run(&stage, "psql shop -Atc 'drop table customers'")?;
         assert!(said.text.contains("refused by rule"), "{}", said.text);
         // a statement is ended by whoever has begun it
-        let long = "timeout -s INT 2 psql shop -c 'select pg_sleep(60)'; echo it-is-$((40+2))";
+        let long = r#"sh -c 'psql shop -c "select pg_sleep(60)" & sleep 2; kill -INT $!; wait $!; echo it-is-$((40+2))'"#;
         let said = alice.run(&stage, long)?;
         assert!(said.text.contains("canceling statement") && said.text.contains("it-is-42"), "{}", said.text);
 

@@ -61,9 +61,9 @@ impl BoundLogin {
     pub async fn ended(&self) -> &'static str {
         let mut ended = self.ended.subscribe();
         let left = self.login.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-        let left = self.deadline.map_or(left, |deadline| {
-            left.min(deadline.saturating_duration_since(Instant::now()))
-        });
+        let left = self
+            .deadline
+            .map_or(left, |deadline| left.min(deadline.saturating_duration_since(Instant::now())));
         let outcome = tokio::time::timeout(left, ended.wait_for(Option::is_some)).await;
         match outcome {
             Ok(Ok(why)) => why.unwrap_or("logout"),

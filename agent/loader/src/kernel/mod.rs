@@ -228,7 +228,8 @@ impl Guard {
         let addr6 = std::net::Ipv6Addr::LOCALHOST.octets();
         let listener =
             Listener { netns, addr4: Ipv4Addr::LOCALHOST.octets(), addr6, port: self.port, pad: 0 };
-        self.set_array("LISTENER", records::listener(&listener))
+        self.set_array("LISTENER", records::listener(&listener))?;
+        self.changed()
     }
 
     /// The proxy: its sockets towards protected places pass.
