@@ -9,6 +9,7 @@ use sluice_abi::Road;
 
 use crate::{
     egress::tell,
+    known,
     maps::{GUARDED, handle},
     mode,
     packet::{ETH_P_IP, ETH_P_IPV6, Packet, goes_to, load, parse4, parse6, ports, tagged},
@@ -91,6 +92,10 @@ fn forbidden(skb: *mut __sk_buff, packet: Option<Packet>) -> bool {
 #[classifier]
 pub fn sluice_device(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    // behind the header of an Ethernet frame; what makes no frames is looked at whole
+    if known::passes(skb, ETHER_TYPE + 2) {
+        return NEXT;
+    }
     let framed = match ethernet(skb) {
         Some((at, kind)) if u32::from(kind) == ETH_P_IP => parse4(skb, at),
         Some((at, kind)) if u32::from(kind) == ETH_P_IPV6 => parse6(skb, at),

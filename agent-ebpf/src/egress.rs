@@ -12,6 +12,7 @@ use sluice_abi::{Listener, Road, Verdict, tag};
 use crate::{
     context::{ALLOW, REFUSE, mapped, read},
     event::{self, Wanted},
+    known,
     maps::{LISTENER, PORTS},
     mode,
     packet::{
@@ -95,6 +96,10 @@ fn pass(skb: *mut __sk_buff, packet: &Packet) -> bool {
 #[cgroup_skb(egress)]
 pub fn sluice_egress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
+    if known::passes(skb, 0) {
+        return ALLOW;
+    }
+    let generation = known::generation();
     let packet = match u32::from((read!(skb, protocol) as u16).to_be()) {
         ETH_P_IP => parse4(skb, 0),
         ETH_P_IPV6 => parse6(skb, 0),
@@ -102,5 +107,9 @@ pub fn sluice_egress(ctx: SkBuffContext) -> i32 {
     };
     // Too short for its own header: nothing that could arrive.
     let Some(packet) = packet else { return REFUSE };
-    if pass(skb, &packet) && spoken::pass(skb, &packet) { ALLOW } else { REFUSE }
+    if !pass(skb, &packet) || !spoken::pass(skb, &packet) {
+        return REFUSE;
+    }
+    known::note(skb, &packet, generation);
+    ALLOW
 }

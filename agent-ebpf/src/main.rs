@@ -15,6 +15,7 @@ mod datagram;
 mod device;
 mod egress;
 mod event;
+mod known;
 mod lineage;
 mod lookup;
 mod lsm;

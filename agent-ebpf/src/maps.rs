@@ -42,6 +42,12 @@ pub const TELLING: usize = 36;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct First {
+    /// Of the tables by which the flow was judged; 0: it was not. See `known.rs`.
+    pub generation: u64,
+    /// Where its packets go.
+    pub to: Addr,
+    /// Both ports, as the packets have them.
+    pub ends: [u8; 4],
     /// See `spoken.rs`.
     pub state: u32,
     /// Sequence number of the byte that comes next.
@@ -79,11 +85,11 @@ unsafe impl<T> Sync for ClonedStorage<T> {}
 
 /// What is protected, by port and address.
 #[btf_map]
-pub static DESTINATIONS: LpmTrie<Place, Protection, 65536> = LpmTrie::new();
+pub static DESTINATIONS: LpmTrie<Place, Protection, 262144> = LpmTrie::new();
 
 /// What is protected, by address alone: the quick no for everything else, and the answer for packets without ports.
 #[btf_map]
-pub static ADDRESSES: LpmTrie<Addr, Protection, 65536> = LpmTrie::new();
+pub static ADDRESSES: LpmTrie<Addr, Protection, 262144> = LpmTrie::new();
 
 /// The proxy. A zeroed entry: there is none.
 #[btf_map]
@@ -143,6 +149,10 @@ pub static WELL_KNOWN: HashMap<u32, u32, 256> = HashMap::new();
 /// What becomes of connections to no registered target that are recognised by their first bytes.
 #[btf_map]
 pub static SPOKEN: Array<u32, 1> = Array::new();
+
+/// Raised by the loader after each change of what is protected; see `known.rs`.
+#[btf_map]
+pub static GENERATION: Array<u64, 1> = Array::new();
 
 /// Addresses of this host in the loader's network namespace: what goes there stays here.
 #[btf_map]

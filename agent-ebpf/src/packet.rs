@@ -31,7 +31,7 @@ const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
 
 /// TCP's bits, in the byte of the flags.
-const SYN: u8 = 2;
+pub(crate) const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 

@@ -41,14 +41,14 @@ fn guarded(skb: *mut __sk_buff) -> Option<u16> {
     if unsafe { core::ptr::addr_of!(HAS_PACKET_NETNS).read_volatile() } == 0 {
         return None;
     }
-    // where nothing is enforced `lookup.rs` tells who comes
-    if mode::passive() {
-        return None;
-    }
     let sk = socket(skb)?;
     let port = read!(sk, src_port);
     // SAFETY: copied at once.
     let found = unsafe { PORTS.get(&port) }?;
+    // where nothing is enforced `lookup.rs` tells who comes
+    if mode::passive() {
+        return None;
+    }
     if found.flags & CANARY != 0 || read!(sk, protocol) != u32::from(TCP) {
         return None;
     }

@@ -80,11 +80,22 @@ fn judge(b: &[u8; TELLING], n: usize) -> Said {
 
 /// The storage of a socket.
 #[inline(always)]
-fn kept(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut First> {
+pub(crate) fn kept(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut First> {
     // SAFETY: map and socket are live; a new value is zeroed. What comes back is null or the map's value.
     unsafe {
         bpf_sk_storage_get(handle(&FIRST), sk.cast(), core::ptr::null_mut(), flags).cast::<First>().as_mut()
     }
+}
+
+/// Whether what it says is of no interest any more.
+#[inline(always)]
+pub(crate) fn heard(first: &First) -> bool {
+    first.state == PASSES || !listens(SPOKEN.get(0).map_or(0, |mode| *mode))
+}
+
+#[inline(always)]
+fn listens(mode: u32) -> bool {
+    mode == DENY || mode == OBSERVE
 }
 
 /// A socket connects, perhaps once more: what it said before was said to somebody else.
@@ -166,7 +177,7 @@ pub(crate) fn pass(skb: *mut __sk_buff, packet: &Packet) -> bool {
         return unregistered::free(&packet.to);
     }
     let mode = SPOKEN.get(0).map_or(0, |mode| *mode);
-    if mode != DENY && mode != OBSERVE {
+    if !listens(mode) {
         return true;
     }
     let Some(words) = load::<1>(skb, packet.offset + 12) else { return true };

@@ -2,7 +2,7 @@
 //! the binaries that users get.
 //!
 //! [`enclosure`] makes the room that everything happens in and sees to it that nothing of it is left; [`world`] furnishes
-//! it; [`terminal`] is a person at a keyboard; [`scene`] is where most tests begin; [`tour`] is what the README shows and
+//! it; [`terminal`] is a person at a keyboard; [`scene`] and [`host`] are where most tests begin; [`tour`] is what the README shows and
 //! the first end-to-end test at once; [`bench`] measures.
 
 pub mod bare;
@@ -11,7 +11,9 @@ pub mod command;
 pub mod conformance;
 pub mod enclosure;
 pub mod failure;
+pub mod flood;
 pub mod gate;
+pub mod host;
 pub mod prober;
 pub mod road;
 pub mod scene;

@@ -57,12 +57,15 @@ struct Roads {
     /// Only rows whose name contains this
     #[arg(long, value_name = "PART")]
     only: Option<String>,
+    /// Of `kernel`: a million connects, 100,000 protected entries and an event storm instead
+    #[arg(long)]
+    flood: bool,
 }
 
 /// Release binaries, then the harness.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::here()?;
-    let (act, Roads { json, quick, only }) = match &options.what {
+    let (act, Roads { json, quick, only, flood }) = match &options.what {
         What::Postgres(roads) => ("bench", roads),
         What::Ssh(roads) => ("bench-ssh", roads),
         What::Verdict { json } => return verdict(&workspace, json.as_deref()),
@@ -78,6 +81,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if *quick {
         command.arg("--quick");
+    }
+    if *flood {
+        command.arg("--flood");
     }
     if let Some(only) = only {
         command.args(["--only", only]);

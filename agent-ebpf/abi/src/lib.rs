@@ -15,7 +15,7 @@ pub mod lineage;
 pub mod lsm;
 
 /// Raised by every change of a layout or of a meaning in this file.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// `level` of the getsockopt by which the owner of an accepted socket asks for its [`Origin`].
 /// Far from every level that Linux assigns; answered by the `cgroup/getsockopt` program alone.

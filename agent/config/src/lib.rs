@@ -20,7 +20,7 @@ pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, GuardMode, Host, Identity, Layer, Limits,
     MaskKind, Metrics, MetricsListen, Mode, OnFailure, PacketSockets, Policy, PostgresTarget, Protocol,
     Recording, SelfProtection, ServerCertificate, Service, SshProof, SshTarget, Target, TlsMode, Transfers,
-    Truth, Unregistered, Upstream, Vouched,
+    Truth, UnixMaintenance, Unregistered, Upstream, Vouched,
 };
 
 use std::path::{Path, PathBuf};

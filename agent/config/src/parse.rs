@@ -1,4 +1,5 @@
 //! From text to a checked [`Config`].
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -359,20 +360,22 @@ fn between(
 }
 
 /// A list without its spans, in which nothing may stand twice.
-pub(crate) fn once<T: PartialEq>(listed: Vec<At<T>>, key: &str, sink: &mut Sink<'_>) -> Vec<T> {
+pub(crate) fn once<T: Ord + Clone>(listed: Vec<At<T>>, key: &str, sink: &mut Sink<'_>) -> Vec<T> {
+    // lists may be long: a hundred thousand addresses
+    let mut seen = BTreeSet::new();
     let mut kept: Vec<T> = Vec::new();
     for element in listed {
-        if kept.contains(&element.value) {
-            sink.say(&element.span, format!("`{key}` has this twice"));
-        } else {
+        if seen.insert(element.value.clone()) {
             kept.push(element.value);
+        } else {
+            sink.say(&element.span, format!("`{key}` has this twice"));
         }
     }
     kept
 }
 
 /// A list that must not be empty.
-fn some<T: PartialEq>(
+fn some<T: Ord + Clone>(
     listed: Vec<At<T>>,
     section: &Section<'_, '_>,
     key: &str,

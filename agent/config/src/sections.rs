@@ -406,8 +406,19 @@ pub struct PostgresTarget {
     pub masks: BTreeMap<String, MaskKind>,
     /// `[target.functions] vouched`: functions that an owner answers for.
     pub vouched: Vec<Vouched>,
-    /// Unix sockets of the service on this host (ingress): closed to all but their owner and root. Default none.
+    /// Unix sockets of the service on this host (ingress): whoever connects there meets Sluice. Default none.
     pub unix: Vec<PathBuf>,
+    /// Who reaches the service's own sockets past Sluice.
+    pub unix_maintenance: UnixMaintenance,
+}
+
+/// Who comes to a service's own Unix socket once Sluice stands at its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnixMaintenance {
+    /// Its owner, the server's own user, and root, in the directory `.sluice` beside it.
+    Owner,
+    /// Root alone; with the layer `lsm` nobody at all.
+    Nobody,
 }
 
 /// `schema.function(arguments)@sha256:…`: a function that an owner answers for as long as its definition is that one.

@@ -10,7 +10,7 @@ use crate::names::{foreign_character, host};
 use crate::reader::{FromToml, Sink, nearest, string, wrong_type};
 use crate::{
     Algorithm, ClientTls, GuardMode, Host, Layer, MaskKind, OnFailure, PacketSockets, Protocol,
-    SelfProtection, TlsMode, Transfers, Truth, Unregistered,
+    SelfProtection, TlsMode, Transfers, Truth, UnixMaintenance, Unregistered,
 };
 
 /// A number of bytes, written as `4MiB` or plainly.
@@ -246,6 +246,12 @@ impl FromToml for TlsMode {
             ("disable", TlsMode::Disable),
         ];
         word(value, key, WORDS, sink)
+    }
+}
+
+impl FromToml for UnixMaintenance {
+    fn from_toml(value: &Spanned<DeValue<'_>>, key: &str, sink: &mut Sink<'_>) -> Option<Self> {
+        word(value, key, &[("owner", UnixMaintenance::Owner), ("nobody", UnixMaintenance::Nobody)], sink)
     }
 }
 

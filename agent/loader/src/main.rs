@@ -92,7 +92,7 @@ enum Act {
     LsmCanary { cgroup: PathBuf, pins: PathBuf, loader: i32, map: u32 },
     /// The process that shows that Unix sockets are closed
     #[command(hide = true)]
-    UnixCanary { paths: Vec<PathBuf> },
+    UnixCanary { arguments: Vec<PathBuf> },
     /// The process that shows that sessions are followed
     #[command(hide = true)]
     LineageCanary {
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
         }
         Some(Act::LineageCanary { leaf }) => lineage::canary_child(leaf).map_err(|e| (1, e.to_string())),
         Some(Act::Costs { bounds }) => probe::costs(bounds.as_deref()).map_err(|e| (1, e)),
-        Some(Act::UnixCanary { paths }) => unix::canary(&paths).map_err(|e| (1, e.to_string())),
+        Some(Act::UnixCanary { arguments }) => unix::canary(&arguments).map_err(|e| (1, e.to_string())),
         Some(Act::Probe) => probe::run().map_err(|e| (1, e)),
         Some(Act::Disarm { reason, lasts, remove, pins }) => {
             let said = Said { reason, lasts, remove };

@@ -74,6 +74,24 @@ impl<T: Message + Clone> Queue<T> {
     }
 }
 
+/// A list that may be longer than a packet, cut; one empty piece of an empty one.
+pub(crate) fn batches<T: Message>(all: Vec<T>) -> Vec<Vec<T>> {
+    let mut pieces = vec![Vec::new()];
+    let mut bytes = 0;
+    for message in all {
+        let own = message.encoded_len() + 8;
+        bytes += own;
+        if bytes > BATCH {
+            bytes = own;
+            pieces.push(Vec::new());
+        }
+        if let Some(last) = pieces.last_mut() {
+            last.push(message);
+        }
+    }
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use sluice_api::handover::KernelEvent;

@@ -126,5 +126,6 @@ fn origin(event: &Event) -> Origin {
         cookie: event.cookie,
         comm: event.comm.clone(),
         source: event.source.map(|source| source.to_string()).unwrap_or_default(),
+        unix: String::new(),
     }
 }

@@ -13,6 +13,9 @@ use crate::audit;
 use crate::gate::Gate;
 use crate::recorder::{Filter, RecorderError};
 
+/// Destinations in a report; there may be a hundred thousand.
+const MOST_SHOWN: usize = 1000;
+
 pub(super) type Answer = Result<Response, admin::Error>;
 
 /// One question, one answer.
@@ -100,10 +103,12 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
     } else {
         component("policy", "degraded", format!("{digest}: {fault}"))
     });
+    let places = house.link.destinations();
     Ok(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         layers: layers.layers,
-        destinations: layers.destinations,
+        destinations: places.iter().take(MOST_SHOWN).cloned().collect(),
+        destinations_total: places.len() as u64,
         events_dropped: layers.events_dropped,
         cgroup: layers.cgroup,
         sessions_open: house.gate.open_sessions() as u64,

@@ -1,5 +1,6 @@
 //! The only place that wires rooms together: [`House`] is what a session may need, [`run`] is the life of the proxy.
 
+mod doors;
 mod reload;
 mod run;
 
@@ -121,10 +122,10 @@ impl House {
         if let Some(target) = by_network {
             return Some(Arc::clone(target));
         }
-        let name = self.link.destinations().into_iter().find_map(|entry| {
+        let name = self.link.destinations().iter().find_map(|entry| {
             let network: ipnet::IpNet = entry.network.parse().ok()?;
             let port = entry.port == 0 || entry.port == u32::from(destination.port());
-            (port && network.contains(&destination.ip())).then_some(entry.target)
+            (port && network.contains(&destination.ip())).then(|| entry.target.clone())
         })?;
         settings.target(&name).cloned()
     }

@@ -6,24 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sluice_config::Protocol;
-use tokio::net::{TcpStream, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::doors::{self, UnixDoors};
 use super::reload::Batches;
 use super::{House, Loaded, Settings};
 use crate::audit::{self, Audit};
 use crate::fence::Fence;
 use crate::gate::{Approvals, EndReason, Gate};
 use crate::identity::Identity;
+use crate::intake;
 use crate::intake::link::{LoaderLink, News};
-use crate::intake::{self, Inbound};
 use crate::masking::MaskKey;
 use crate::recorder::{Finding, Recorder};
-use crate::services::Service as _;
 use crate::services::postgres::{self, Postgres};
-use crate::services::ssh::Ssh;
 use crate::ssh::{KnownHosts, SshAuthority};
 use crate::tls::Authority;
 use crate::upstream::{Secrets, Upstreams};
@@ -82,13 +80,14 @@ pub async fn run(start: Start) -> Result<(), String> {
     }
     for listener in listeners {
         let house = Arc::clone(&house);
-        let serve = move |stream| connection(Arc::clone(&house), stream);
+        let serve = move |stream| doors::connection(Arc::clone(&house), stream);
         doors.push(tokio::spawn(intake::accept(listener, Arc::new(serve))));
     }
     tracing::info!(targets = house.settings.load().targets.len(), "serving");
 
+    let mut unix = UnixDoors::default();
     for said in early {
-        hear(&house, &mut batches, said).await;
+        hear(&house, &mut batches, &mut unix, said).await;
     }
     // a stop of the unit, which the service manager asks for by a signal
     let mut stop = signal(SignalKind::terminate()).map_err(|e| chain(&e))?;
@@ -99,7 +98,7 @@ pub async fn run(start: Start) -> Result<(), String> {
         };
         match said {
             Some(News::Stop) => break FINISH_PATIENCE,
-            Some(said) => hear(&house, &mut batches, said).await,
+            Some(said) => hear(&house, &mut batches, &mut unix, said).await,
             None => {
                 tracing::error!("sluice-loader has gone; this proxy ends, the kernel keeps refusing");
                 break Duration::ZERO;
@@ -107,11 +106,12 @@ pub async fn run(start: Start) -> Result<(), String> {
         }
     };
     doors.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(unix);
     finish(&house, patience).await;
     Ok(())
 }
 
-async fn hear(house: &Arc<House>, batches: &mut Batches, said: News) {
+async fn hear(house: &Arc<House>, batches: &mut Batches, unix: &mut UnixDoors, said: News) {
     match said {
         News::Events(events) => house.kernel_events(&events).await,
         News::Executions(executions) => house.executions(executions).await,
@@ -120,6 +120,7 @@ async fn hear(house: &Arc<House>, batches: &mut Batches, said: News) {
         News::Credentials { secrets, more } => {
             batches.take(&house.secrets, secrets, more);
         }
+        News::Sockets(sockets) => unix.replace(house, sockets),
         News::Reload => {
             let outcome = house.reload();
             if let Err(error) = &outcome {
@@ -253,32 +254,6 @@ fn admin_socket(descriptor: OwnedFd) -> std::io::Result<UnixListener> {
     let listener = std::os::unix::net::UnixListener::from(descriptor);
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
-}
-
-/// A connection that the kernel brought here.
-async fn connection(house: Arc<House>, stream: TcpStream) {
-    let Ok(_place) = Arc::clone(&house.connections).try_acquire_owned() else {
-        tracing::warn!("limits.connections is reached: a connection was closed");
-        return;
-    };
-    let refused = |target: &str, why: &str, lineage: &[sluice_api::common::Process]| {
-        tracing::warn!(target, why, "a connection was refused");
-        if let Err(error) = house.audit.record_now(&audit::session_refused(target, None, why, lineage)) {
-            tracing::error!(%error, "audit");
-        }
-    };
-    let inbound = match Inbound::identify(stream, &house.link, house.own_port).await {
-        Ok(inbound) => inbound,
-        Err(error) => return refused("", &chain(&error), &[]),
-    };
-    let Some(target) = house.target_of(&inbound) else {
-        let why = format!("no target is configured at {}", inbound.destination);
-        return refused("", &why, &inbound.lineage);
-    };
-    match target.protocol() {
-        Protocol::Postgres => Arc::clone(&house.postgres).serve(inbound, target, house).await,
-        Protocol::Ssh => Arc::new(Ssh).serve(inbound, target, house).await,
-    }
 }
 
 /// A recorder that fails, or works again, is an event.

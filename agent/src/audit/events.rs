@@ -35,7 +35,7 @@ fn process(lineage: &[Process]) -> Value {
 
 fn origin(o: &Origin) -> Value {
     json!({"address": o.address, "port": o.port, "pid": o.pid, "uid": o.uid, "loginuid": o.loginuid,
-           "comm": o.comm, "source": o.source})
+           "comm": o.comm, "source": o.source, "unix": o.unix})
 }
 
 fn cut(text: &str) -> String {

@@ -72,10 +72,12 @@ fn render(report: &admin::StatusReport) -> String {
         let port = if place.port == 0 { "any".to_owned() } else { place.port.to_string() };
         places.row([place.target.clone(), place.name.clone(), place.network.clone(), port]);
     }
+    let more = report.destinations_total.saturating_sub(report.destinations.len() as u64);
+    let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
     mode(report)
         + &format!(
             "{HEAD}Sluice {}{HEAD:#} guards {} (armed for {} s)\n\
-         {} open sessions, {} logins, {} requests waiting, policy generation {}, {} kernel events lost\n\n{}\n{}\n{}",
+         {} open sessions, {} logins, {} requests waiting, policy generation {}, {} kernel events lost\n\n{}\n{}{more}\n{}",
             safe(&report.version),
             safe(&report.cgroup),
             report.armed_for_s,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 use sluice_api::common::Process;
@@ -46,6 +46,8 @@ pub struct BoundLogin {
     pub uid: u32,
     /// Terminal of the process that logged in, for display.
     pub tty: String,
+    /// The same end as that of the login, by a clock that nobody sets back.
+    deadline: Option<Instant>,
     ended: watch::Sender<Option<&'static str>>,
 }
 
@@ -59,6 +61,9 @@ impl BoundLogin {
     pub async fn ended(&self) -> &'static str {
         let mut ended = self.ended.subscribe();
         let left = self.login.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = self
+            .deadline
+            .map_or(left, |deadline| left.min(deadline.saturating_duration_since(Instant::now())));
         let outcome = tokio::time::timeout(left, ended.wait_for(Option::is_some)).await;
         match outcome {
             Ok(Ok(why)) => why.unwrap_or("logout"),
@@ -75,7 +80,9 @@ impl BoundLogin {
     }
 
     fn holds(&self) -> bool {
-        self.ended.borrow().is_none() && self.login.expires_at > SystemTime::now()
+        self.ended.borrow().is_none()
+            && self.login.expires_at > SystemTime::now()
+            && self.deadline.is_none_or(|deadline| deadline > Instant::now())
     }
 }
 
@@ -110,8 +117,11 @@ impl Bindings {
             return Err(Unbindable::Full);
         }
         let (ended, _) = watch::channel(None);
-        let login =
-            Arc::new(BoundLogin { login, session, uid: process.uid, tty: process.tty.clone(), ended });
+        let left = login.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+        // none: later than any clock can say
+        let deadline = Instant::now().checked_add(left);
+        let (uid, tty) = (process.uid, process.tty.clone());
+        let login = Arc::new(BoundLogin { login, session, uid, tty, deadline, ended });
         if let Some(older) = bound.insert(session, Arc::clone(&login)) {
             older.ended.send_replace(Some("another login in the same session"));
         }
@@ -225,5 +235,28 @@ mod tests {
         tokio::task::yield_now().await;
         bindings.unbind(&here);
         assert_eq!(waiting.await.unwrap(), "logout");
+    }
+
+    /// To a login the clock that was set back looks like an end that is further away than it was.
+    #[test]
+    fn h22_a_clock_that_is_set_back_prolongs_no_login() {
+        let bindings = Bindings::default();
+        let here = [process(10, 5, 100)];
+        bindings.bind(&here, login("alice", Duration::from_millis(50))).unwrap();
+        let bound = bindings.find(&here).unwrap();
+        let set_back = BoundLogin {
+            login: login("alice", LONG),
+            session: bound.session,
+            uid: bound.uid,
+            tty: bound.tty.clone(),
+            deadline: bound.deadline,
+            ended: watch::channel(None).0,
+        };
+        assert!(set_back.holds());
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(!set_back.holds() && !bound.holds());
+        // and one that is set forward ends it at once
+        let set_forward = BoundLogin { login: login("alice", Duration::ZERO), deadline: None, ..set_back };
+        assert!(!set_forward.holds());
     }
 }

@@ -87,6 +87,8 @@ pub enum News {
         /// Another batch follows.
         more: bool,
     },
+    /// Listeners at the Unix sockets of services: all of them, each with the name of its target and its path.
+    Sockets(Vec<(handover::Socket, OwnedFd)>),
     /// Re-read the configuration and tell by [`LoaderLink::reloaded`].
     Reload,
     /// Finish and exit.
@@ -106,7 +108,7 @@ pub struct LoaderLink {
     outgoing: mpsc::Sender<FromProxy>,
     waiting: Mutex<HashMap<u64, Waiting>>,
     next: AtomicU64,
-    destinations: watch::Receiver<Vec<handover::Destination>>,
+    destinations: watch::Receiver<Arc<Vec<handover::Destination>>>,
 }
 
 /// Connects to a loader that waits at `path`; where none does yet, this waits for it. To be called before there is a
@@ -165,7 +167,7 @@ impl LoaderLink {
         let (outgoing, queue) = mpsc::channel(1024);
         // events wait here while audit is slow; the loader keeps what is not acknowledged
         let (news, inbox) = mpsc::channel(64);
-        let (places, destinations) = watch::channel(Vec::new());
+        let (places, destinations) = watch::channel(Arc::default());
         let link =
             Arc::new(Self { outgoing, waiting: Mutex::default(), next: AtomicU64::new(1), destinations });
         let socket = Arc::new(socket);
@@ -265,8 +267,8 @@ impl LoaderLink {
     }
 
     /// What stands in the kernel's table of protected destinations.
-    pub fn destinations(&self) -> Vec<handover::Destination> {
-        self.destinations.borrow().clone()
+    pub fn destinations(&self) -> Arc<Vec<handover::Destination>> {
+        Arc::clone(&self.destinations.borrow())
     }
 
     fn expect(&self, waiting: Waiting) -> u64 {
@@ -345,8 +347,9 @@ async fn read(
     socket: Arc<Socket>,
     link: Arc<LoaderLink>,
     news: mpsc::Sender<News>,
-    places: watch::Sender<Vec<handover::Destination>>,
+    places: watch::Sender<Arc<Vec<handover::Destination>>>,
 ) {
+    let mut batches = Vec::new();
     loop {
         let (packet, descriptors) = match socket.receive().await {
             Ok(Some(packet)) => packet,
@@ -389,7 +392,10 @@ async fn read(
                 continue;
             }
             Some(from_loader::Message::Destinations(list)) => {
-                places.send_replace(list.destinations);
+                batches.extend(list.destinations);
+                if !list.more {
+                    places.send_replace(Arc::new(std::mem::take(&mut batches)));
+                }
                 continue;
             }
             Some(from_loader::Message::Credentials(credentials)) => {
@@ -401,6 +407,13 @@ async fn read(
                     secrets: credentials.names.into_iter().zip(descriptors).collect(),
                     more: credentials.more,
                 }
+            }
+            Some(from_loader::Message::Sockets(sockets)) => {
+                if sockets.sockets.len() != descriptors.len() {
+                    tracing::error!("sockets came with another number of descriptors than names");
+                    break;
+                }
+                News::Sockets(sockets.sockets.into_iter().zip(descriptors).collect())
             }
             Some(from_loader::Message::Events(events)) => News::Events(events),
             Some(from_loader::Message::Executions(executions)) => News::Executions(executions),

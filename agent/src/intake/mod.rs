@@ -6,6 +6,7 @@
 
 pub mod link;
 pub mod socket;
+pub mod unix;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use sluice_abi::Origin;
 use sluice_api::common;
 use sluice_api::common::Process;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use link::LoaderLink;
 
@@ -39,10 +40,12 @@ pub struct Inbound {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Peer {
     /// A process of this host, from the connect hook.
     Local(Origin),
+    /// A process of this host that asked for a service's Unix socket, which has this path.
+    Unix(Origin, Arc<str>),
     /// Somebody of whom the address alone is known: from another host, from another network namespace, or by a socket that
     /// the kernel's connect hook has not seen. No login of this host is his.
     Remote(SocketAddr),
@@ -52,9 +55,14 @@ impl Peer {
     /// Pid of a local process; 0 of a stranger.
     pub fn pid(&self) -> u32 {
         match self {
-            Self::Local(origin) => origin.tgid,
+            Self::Local(origin) | Self::Unix(origin, _) => origin.tgid,
             Self::Remote(_) => 0,
         }
+    }
+
+    /// What it says passes no wire.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(..))
     }
 }
 
@@ -125,8 +133,9 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Where a connection came from, as it stands in recordings and events.
 pub fn origin_message(peer: &Peer, destination: SocketAddr) -> common::Origin {
-    let o = match peer {
-        Peer::Local(origin) => origin,
+    let (o, unix) = match peer {
+        Peer::Local(origin) => (origin, String::new()),
+        Peer::Unix(origin, path) => (origin, path.to_string()),
         Peer::Remote(source) => {
             return common::Origin {
                 address: destination.ip().to_string(),
@@ -151,6 +160,7 @@ pub fn origin_message(peer: &Peer, destination: SocketAddr) -> common::Origin {
         cookie: o.cookie,
         comm: String::from_utf8_lossy(o.comm.get(..end).unwrap_or_default()).into_owned(),
         source: String::new(),
+        unix,
     }
 }
 
@@ -169,16 +179,55 @@ pub fn listener(descriptor: OwnedFd) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
+/// The same of a service's Unix socket.
+///
+/// # Errors
+/// Where the descriptor is no listening Unix socket.
+pub fn unix_listener(descriptor: OwnedFd) -> io::Result<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// What accepts.
+pub trait Listener {
+    /// What is accepted.
+    type Stream: Send + 'static;
+
+    /// The next one.
+    ///
+    /// # Errors
+    /// Of the listener; another try may go well.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
 /// Accepts until the task is dropped; each socket goes to `serve` in a task of its own. Running out of
 /// descriptors is waited out: those who wait in the backlog get in later, the others do not notice.
-pub async fn accept<F, W>(listener: TcpListener, serve: Arc<F>)
+pub async fn accept<L, F, W>(listener: L, serve: Arc<F>)
 where
-    F: Fn(TcpStream) -> W + Send + Sync + 'static,
+    L: Listener,
+    F: Fn(L::Stream) -> W + Send + Sync + 'static,
     W: Future<Output = ()> + Send + 'static,
 {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match listener.next().await {
+            Ok(stream) => {
                 tokio::spawn(serve(stream));
             }
             Err(error) => {

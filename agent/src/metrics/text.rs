@@ -69,7 +69,7 @@ pub(super) fn render(house: &House, layers: Option<&Layers>) -> String {
     operations(&mut out);
     recording(&mut out, house);
     events(&mut out, &house.audit.counts());
-    kernel(&mut out, layers);
+    kernel(&mut out, layers, house.link.destinations().len());
     out.0
 }
 
@@ -133,7 +133,7 @@ fn events(out: &mut Exposition, counts: &Counts) {
     out.sample("sluice_upstream_failures_total", &[], failures.sum::<u64>());
 }
 
-fn kernel(out: &mut Exposition, layers: Option<&Layers>) {
+fn kernel(out: &mut Exposition, layers: Option<&Layers>, protected: usize) {
     let up = u8::from(layers.is_some());
     out.gauge("sluice_loader_answers", "0: the loader did not answer the last question.", up);
     let Some(layers) = layers else { return };
@@ -171,7 +171,7 @@ fn kernel(out: &mut Exposition, layers: Option<&Layers>) {
     );
     out.metric("sluice_kernel_events_lost_total", "counter", "Events of the kernel that nobody could take.");
     out.sample("sluice_kernel_events_lost_total", &[], layers.events_dropped);
-    out.gauge("sluice_protected_destinations", "Entries of the kernel's table.", layers.destinations.len());
+    out.gauge("sluice_protected_destinations", "Entries of the kernel's table.", protected);
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl Caller {
         Context {
             source: self.source(),
             uid: match &self.peer {
-                Peer::Local(origin) => origin.uid,
+                Peer::Local(origin) | Peer::Unix(origin, _) => origin.uid,
                 Peer::Remote(_) => u32::MAX,
             },
             tty: process.map(|p| p.tty.clone()).unwrap_or_default(),
@@ -98,7 +98,7 @@ impl Caller {
     /// The address of a stranger.
     fn source(&self) -> String {
         match &self.peer {
-            Peer::Local(_) => String::new(),
+            Peer::Local(_) | Peer::Unix(..) => String::new(),
             Peer::Remote(source) => source.ip().to_string(),
         }
     }

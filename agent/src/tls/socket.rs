@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 
 /// A peer's bytes as they come.
@@ -15,6 +15,8 @@ use tokio::{
 pub enum Socket {
     /// Of the kernel.
     Tcp(TcpStream),
+    /// Of this host; with a byte that was looked at.
+    Unix(UnixStream, Option<u8>),
     /// Of a session that carries them; with a byte that was looked at.
     Channel(DuplexStream, Option<u8>),
 }
@@ -22,6 +24,12 @@ pub enum Socket {
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
         Self::Tcp(socket)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(socket: UnixStream) -> Self {
+        Self::Unix(socket, None)
     }
 }
 
@@ -40,6 +48,11 @@ impl Socket {
         let mut byte = [0; 1];
         let count = match self {
             Self::Tcp(socket) => socket.peek(&mut byte).await?,
+            Self::Unix(socket, ahead) => {
+                let count = socket.read(&mut byte).await?;
+                *ahead = (count == 1).then_some(byte[0]);
+                count
+            }
             Self::Channel(pipe, ahead) => {
                 let count = pipe.read(&mut byte).await?;
                 *ahead = (count == 1).then_some(byte[0]);
@@ -53,6 +66,7 @@ impl Socket {
     pub fn descriptor(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
         match self {
             Self::Tcp(socket) => Ok(Some(rustix::io::fcntl_dupfd_cloexec(socket, 0)?)),
+            Self::Unix(socket, _) => Ok(Some(rustix::io::fcntl_dupfd_cloexec(socket, 0)?)),
             Self::Channel(..) => Ok(None),
         }
     }
@@ -66,10 +80,11 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Self::Channel(_, ahead @ Some(_)) if buffer.remaining() > 0 => {
+            Self::Unix(_, ahead @ Some(_)) | Self::Channel(_, ahead @ Some(_)) if buffer.remaining() > 0 => {
                 buffer.put_slice(ahead.take().as_slice());
                 Poll::Ready(Ok(()))
             }
+            Self::Unix(socket, _) => Pin::new(socket).poll_read(cx, buffer),
             Self::Channel(pipe, _) => Pin::new(pipe).poll_read(cx, buffer),
         }
     }
@@ -79,6 +94,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket, _) => Pin::new(socket).poll_write(cx, bytes),
             Self::Channel(pipe, _) => Pin::new(pipe).poll_write(cx, bytes),
         }
     }
@@ -86,6 +102,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Unix(socket, _) => Pin::new(socket).poll_flush(cx),
             Self::Channel(pipe, _) => Pin::new(pipe).poll_flush(cx),
         }
     }
@@ -93,6 +110,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket, _) => Pin::new(socket).poll_shutdown(cx),
             Self::Channel(pipe, _) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
@@ -104,6 +122,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Unix(socket, _) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Channel(pipe, _) => Pin::new(pipe).poll_write_vectored(cx, slices),
         }
     }
@@ -111,6 +130,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(socket) => socket.is_write_vectored(),
+            Self::Unix(socket, _) => socket.is_write_vectored(),
             Self::Channel(pipe, _) => pipe.is_write_vectored(),
         }
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::Options;
 use crate::command::{run as run_command, sh, within};
 use crate::enclosure::Room;
+use crate::flood::{self, Sizes};
+use crate::scene::Scene;
 use crate::stage::Stage;
 use crate::world::World;
 use crate::{Context, Result};
@@ -47,6 +49,9 @@ struct Row {
 
 /// Runs it; whether the goals are met.
 pub fn run(room: Room, options: &Options) -> Result<bool> {
+    if options.flood {
+        return floods(room, options);
+    }
     let stage = Stage::new(false);
     let mut world = World::start(room, &stage)?;
     world.guard(&stage)?;
@@ -81,6 +86,18 @@ pub fn run(room: Room, options: &Options) -> Result<bool> {
             && row.goal_ns.is_none_or(|goal| row.ns.is_some_and(|ns| ns <= goal))
     };
     Ok(rows.iter().all(met))
+}
+
+/// As many as the list of threats asks for, or few.
+fn floods(room: Room, options: &Options) -> Result<bool> {
+    let mut scene = Scene::open(room)?;
+    let report = flood::run(&mut scene, if options.quick { Sizes::SMALL } else { Sizes::FULL })?;
+    let text = serde_json::to_string_pretty(&report)?;
+    println!("{text}");
+    if let Some(path) = &options.json {
+        std::fs::write(path, text).context(format!("failed to write `{}`", path.display()))?;
+    }
+    Ok(true)
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

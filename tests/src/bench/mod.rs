@@ -32,6 +32,9 @@ pub struct Options {
     /// Only rows whose name contains this
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
+    /// Of the kernel: floods of connects, entries and events instead
+    #[arg(long)]
+    pub flood: bool,
     /// Leave Sluice out: what this machine does without it
     #[arg(long, hide = true)]
     pub baseline: bool,

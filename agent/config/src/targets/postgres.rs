@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use crate::names::{canonical, dotted, foreign_character, suspicious};
 use crate::parse::once;
 use crate::reader::{At, Section, Sink};
-use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, Upstream, Vouched};
+use crate::{
+    ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, UnixMaintenance, Upstream,
+    Vouched,
+};
 
 /// Keys of `[[target]]` that this protocol alone has.
-pub(super) const KEYS: [&str; 5] = ["databases", "classes", "masks", "functions", "unix"];
+pub(super) const KEYS: [&str; 6] = ["databases", "classes", "masks", "functions", "unix", "unix_maintenance"];
 /// Likewise, of `[target.upstream]`.
 pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
 /// Likewise, of `[target.client]`.
@@ -38,7 +41,15 @@ pub(super) fn read(
     let (upstream, address) = upstream?;
     let databases = databases.map(|listed| once(listed, "target.databases", sink));
     let unix = unix(section, ingress, sink);
-    Some((PostgresTarget { databases, upstream, client, classes, masks, vouched, unix }, address))
+    let maintenance = section.get::<At<UnixMaintenance>>("unix_maintenance", sink);
+    if let Some(maintenance) = maintenance.as_ref().filter(|_| unix.is_empty()) {
+        let hint = "name the service's sockets in `unix`";
+        sink.say_hint(&maintenance.span, "`target.unix_maintenance` without a socket", hint);
+    }
+    let unix_maintenance = maintenance.map_or(UnixMaintenance::Owner, |maintenance| maintenance.value);
+    let read =
+        PostgresTarget { databases, upstream, client, classes, masks, vouched, unix, unix_maintenance };
+    Some((read, address))
 }
 
 /// The service's own Unix sockets.

@@ -92,7 +92,7 @@ fn proof(section: &mut Section<'_, '_>, sink: &mut Sink<'_>) -> Option<SshProof>
 }
 
 /// The name of an account at the target: it becomes the principal of a certificate and stands in policies.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Account(String);
 
 impl FromToml for Account {
@@ -116,7 +116,7 @@ impl FromToml for Account {
 }
 
 /// A public key as it stands in a `.pub` file, without its comment.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(String);
 
 /// The kinds of keys that are believed. No DSA, and no SHA-1: RSA signs by SHA-2 alone.

@@ -146,11 +146,13 @@ impl Guard {
 
     pub(super) fn set_port(&mut self, port: u16, protection: Protection) -> Result<(), GuardError> {
         let value = records::protection(&protection);
-        self.port_table()?.insert(u32::from(port), value, 0).map_err(|e| maps::fault("PORTS", &e))
+        self.port_table()?.insert(u32::from(port), value, 0).map_err(|e| maps::fault("PORTS", &e))?;
+        self.changed()
     }
 
     pub(super) fn forget_port(&mut self, port: u16) -> Result<(), GuardError> {
-        self.port_table()?.remove(&u32::from(port)).map_err(|e| maps::fault("PORTS", &e))
+        self.port_table()?.remove(&u32::from(port)).map_err(|e| maps::fault("PORTS", &e))?;
+        self.changed()
     }
 
     /// Whether the port stands in the table as it was written.

@@ -14,7 +14,7 @@ use sluice_abi::{Addr, Protection};
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 34] = [
+pub(super) const NAMES: [&str; 35] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -49,6 +49,7 @@ pub(super) const NAMES: [&str; 34] = [
     "SPOKEN",
     "LOCALS",
     "FIRST",
+    "GENERATION",
 ];
 
 pub(super) fn fault(map: &'static str, reason: &dyn Display) -> GuardError {
@@ -141,24 +142,39 @@ impl Guard {
     /// From now on these places are protected, and no others: what is new comes before what is old goes.
     pub(crate) fn protect(&mut self, places: &[Place]) -> Result<(), GuardError> {
         let wanted: BTreeSet<Place> = places.iter().copied().collect();
-        for place in &wanted {
-            self.add(*place, 0)?;
+        let outcome = self.replace(&wanted);
+        // also where not all of them are there
+        self.changed()?;
+        outcome?;
+        self.places = wanted;
+        Ok(())
+    }
+
+    fn replace(&mut self, wanted: &BTreeSet<Place>) -> Result<(), GuardError> {
+        for place in wanted {
+            insert(&mut self.ebpf, *place, 0)?;
         }
-        let old: Vec<Place> = self.places.difference(&wanted).copied().collect();
+        // another target at the same network and port has the same key
+        let keys: BTreeSet<_> = wanted.iter().map(|place| (place.network, place.port)).collect();
+        let networks: BTreeSet<_> = wanted.iter().map(|place| place.network).collect();
+        let old: Vec<Place> = self.places.difference(wanted).copied().collect();
         for place in old {
-            // another target at the same network and port has the same key
-            let key = |p: &Place| (p.network, p.port);
-            if !wanted.iter().any(|w| key(w) == key(&place)) {
-                self.forget(place, wanted.iter().any(|w| w.network == place.network))?;
+            if !keys.contains(&(place.network, place.port)) {
+                self.take_out(place, networks.contains(&place.network))?;
             }
         }
-        self.places = wanted;
         Ok(())
     }
 
     /// The address first: a place without it is not looked at.
     pub(super) fn add(&mut self, place: Place, flags: u32) -> Result<(), GuardError> {
-        insert(&mut self.ebpf, place, flags)
+        insert(&mut self.ebpf, place, flags)?;
+        self.changed()
+    }
+
+    /// The tables are others now: what was judged by them before is judged again. To be called after each change.
+    pub(super) fn changed(&mut self) -> Result<(), GuardError> {
+        self.set_array("GENERATION", crate::sys::boot_ns().to_ne_bytes())
     }
 
     /// Whether the place stands in both tables as it was written.
@@ -171,6 +187,11 @@ impl Guard {
     }
 
     pub(super) fn forget(&mut self, place: Place, keep_address: bool) -> Result<(), GuardError> {
+        self.take_out(place, keep_address)?;
+        self.changed()
+    }
+
+    fn take_out(&mut self, place: Place, keep_address: bool) -> Result<(), GuardError> {
         if !keep_address {
             let mut map: Addresses<'_> = self.trie("ADDRESSES")?;
             map.remove(&address(place.network)).map_err(|e| fault("ADDRESSES", &e))?;
@@ -215,6 +236,13 @@ pub(super) fn insert(ebpf: &mut Ebpf, place: Place, flags: u32) -> Result<(), Gu
     map.insert(&destination(place), value, 0).map_err(|e| fault("DESTINATIONS", &e))?;
     let mut map: Addresses<'_> = trie(ebpf, "ADDRESSES")?;
     map.insert(&address(place.network), value, 0).map_err(|e| fault("ADDRESSES", &e))
+}
+
+/// The same as [`Guard::changed`], where there is no guard.
+pub(super) fn changed(ebpf: &mut Ebpf) -> Result<(), GuardError> {
+    let map = ebpf.map_mut("GENERATION").ok_or_else(|| fault("GENERATION", &"not in the object"))?;
+    let mut array = Array::<_, [u8; 8]>::try_from(map).map_err(|e| fault("GENERATION", &e))?;
+    array.set(0, crate::sys::boot_ns().to_ne_bytes(), 0).map_err(|e| fault("GENERATION", &e))
 }
 
 fn place(prefix: u32, data: records::Place, value: [u8; 8]) -> Option<Place> {

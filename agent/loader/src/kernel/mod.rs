@@ -187,6 +187,11 @@ impl Guard {
         }
     }
 
+    /// Nobody but the loader and the proxy connects to these Unix sockets (layer `lsm`).
+    pub(crate) fn seal_sockets(&mut self, sockets: &[PathBuf]) -> Result<(), String> {
+        self.lsm.services(sockets)
+    }
+
     /// What is pollable when network devices have come or gone.
     pub(crate) fn device_news(&self) -> Option<BorrowedFd<'_>> {
         self.devices.news()
@@ -223,7 +228,8 @@ impl Guard {
         let addr6 = std::net::Ipv6Addr::LOCALHOST.octets();
         let listener =
             Listener { netns, addr4: Ipv4Addr::LOCALHOST.octets(), addr6, port: self.port, pad: 0 };
-        self.set_array("LISTENER", records::listener(&listener))
+        self.set_array("LISTENER", records::listener(&listener))?;
+        self.changed()
     }
 
     /// The proxy: its sockets towards protected places pass.

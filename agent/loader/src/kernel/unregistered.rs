@@ -61,7 +61,7 @@ impl Guard {
         for port in old.iter().filter(|port| !wanted.contains(port)) {
             table.remove(port).map_err(fault)?;
         }
-        Ok(())
+        self.changed()
     }
 
     /// Addresses have come or gone. Without a list the old one stays: what is missing in it is refused.

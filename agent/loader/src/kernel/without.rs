@@ -77,6 +77,7 @@ impl Guard {
         for place in places {
             maps::insert(&mut ebpf, *place, 0)?;
         }
+        maps::changed(&mut ebpf)?;
         let mut refusing = Vec::new();
         let mut last = None;
         for name in REFUSING {

@@ -173,7 +173,6 @@ impl Lsm {
     ///
     /// # Errors
     /// In words: one of them may be open.
-    #[expect(dead_code, reason = "until the configuration names sockets of services")]
     pub(crate) fn services(&mut self, sockets: &[PathBuf]) -> Result<(), String> {
         let words = |error: aya::maps::MapError| error.to_string();
         let there = |path: &PathBuf| fs::metadata(path).ok().map(|found| survey::key(survey::inode(&found)));

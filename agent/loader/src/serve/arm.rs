@@ -107,12 +107,14 @@ impl Loader {
             door,
             pause: talk::PAUSE,
             wake: wake.into(),
-            sockets: Sockets::guard(&config, standing.mode == mode::Mode::Enforce),
+            sockets: Sockets::guard(&config, standing.mode == mode::Mode::Enforce, None),
             kept: tries,
             probed: None,
             rounds: Rounds::new(),
+            mode_over: super::modes::over(&standing),
             standing,
             degraded: served.degraded.clone(),
+            unprotected: String::new(),
             served: served.path.clone(),
             state: served.state.clone(),
             stopping: None,
@@ -127,6 +129,7 @@ impl Loader {
             watch,
             signals,
         };
+        loader.seal_sockets();
         loader.require()?;
         loader.gap(&found);
         Ok(loader)

@@ -6,6 +6,7 @@ mod integrity;
 mod modes;
 mod places;
 mod reload;
+mod sockets;
 mod talk;
 
 use std::fs::File;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sluice_api::handover::{self, Destinations, from_loader};
+use sluice_api::handover::{self, from_loader};
 use sluice_config::Config;
 
 use crate::door::Door;
@@ -34,7 +35,7 @@ use crate::watch::Watch;
 
 use integrity::Rounds;
 pub(crate) use places::places;
-use places::{destinations, guarded_ports, target_of};
+use places::{guarded_ports, target_of};
 
 /// The proxy may finish its sessions for so long after a stop.
 const FINISH: Duration = Duration::from_secs(10);
@@ -77,8 +78,12 @@ pub(crate) struct Loader {
     probed: Option<(Instant, Vec<Layer>)>,
     /// Whether it enforces.
     standing: Standing,
+    /// When its time is over.
+    mode_over: Option<Instant>,
     /// What is served with less than it should be.
     degraded: String,
+    /// Why not everything that the targets name is protected; empty: it is.
+    unprotected: String,
     /// When the guard was looked at, what was found, what was proven.
     rounds: Rounds,
     signals: SignalFd,
@@ -146,7 +151,7 @@ impl Loader {
                 self.guard.look_at_devices();
             }
             if ready.sockets {
-                self.sockets.look(&self.config);
+                self.look_at_sockets();
             }
             if ready.names {
                 self.resolved();
@@ -309,9 +314,8 @@ impl Loader {
 
     fn protect(&mut self) {
         let places = places(&self.config, &self.known);
-        if let Err(error) = self.guard.protect(&places) {
-            tracing::error!(%error, "the table of protected places could not be changed");
-        }
+        let outcome = self.guard.protect(&places);
+        self.protection(outcome.err().map(|error| error.to_string()));
         if let Err(error) = self.guard.guard_ports(&guarded_ports(&self.config)) {
             tracing::error!(%error, "the table of guarded ports could not be changed");
         }
@@ -321,8 +325,7 @@ impl Loader {
         }
         let ended = self.guard.end_older();
         self.keep(&ended);
-        let list = destinations(&self.config, &self.known);
-        self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
+        self.tell_destinations();
     }
 
     fn say(&mut self, message: from_loader::Message, descriptors: Vec<OwnedFd>) {

@@ -1,15 +1,22 @@
 //! Whether the guard enforces: said by whoever may (through the proxy), by root in the journal, or by the clock.
 
+use std::time::{Duration, Instant};
+
 use sluice_api::handover::{self, Incident, ModeSet, SetMode, from_loader};
 
 use super::Loader;
 use crate::kernel::Layer;
 use crate::mode::{self, Mode, Standing};
 use crate::names::now_s;
-use crate::unix::Sockets;
 
 /// The layers that redirect, refuse or drop; the others prove or tell.
 const ENFORCING: [&str; 4] = ["connect", "egress", "lookup", "device"];
+
+/// When the time of a mode is over, by a clock that nobody sets.
+pub(super) fn over(standing: &Standing) -> Option<Instant> {
+    let left = Duration::from_secs(standing.until.saturating_sub(now_s()));
+    if standing.until == 0 { None } else { Instant::now().checked_add(left) }
+}
 
 impl Loader {
     /// The proxy says that somebody who may has said so. What it says is written down as it is.
@@ -33,7 +40,10 @@ impl Loader {
 
     /// What the journal and the clock say.
     pub(super) fn mode_now(&mut self) {
-        let standing = mode::read(&self.config.agent.state_dir, self.config.guard.mode, now_s());
+        // a clock that is set back prolongs nothing
+        let over = self.mode_over.is_some_and(|at| at <= Instant::now());
+        let now = if over { now_s().max(self.standing.until) } else { now_s() };
+        let standing = mode::read(&self.config.agent.state_dir, self.config.guard.mode, now);
         if standing != self.standing
             && let Err(error) = self.take(standing)
         {
@@ -44,7 +54,7 @@ impl Loader {
     fn take(&mut self, standing: Standing) -> Result<(), String> {
         self.guard.set_mode(standing.mode).map_err(|error| error.to_string())?;
         let enforcing = standing.mode == Mode::Enforce;
-        self.sockets = Sockets::guard(&self.config, enforcing);
+        self.tend_sockets(enforcing);
         tracing::warn!(
             mode = standing.mode.name(),
             by = standing.by,
@@ -64,6 +74,7 @@ impl Loader {
             failure: if enforcing { String::new() } else { "nothing is enforced".to_owned() },
             open_ms: 0,
         });
+        self.mode_over = over(&standing);
         self.standing = standing;
         self.probed = None;
         Ok(())

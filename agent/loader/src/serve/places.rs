@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use sluice_api::handover::Destination;
+use sluice_api::handover::{Destination, Destinations, Incident, from_loader};
 use sluice_config::{Config, Host};
 
+use super::Loader;
 use crate::kernel::{Place, Port};
 use crate::names::Known;
+use crate::queue::batches;
 
 /// What is protected: every host of every target, at its ports.
 pub(crate) fn places(config: &Config, known: &Known) -> Vec<Place> {
@@ -18,7 +20,7 @@ pub(crate) fn places(config: &Config, known: &Known) -> Vec<Place> {
     places
 }
 
-pub(super) fn destinations(config: &Config, known: &Known) -> Vec<Destination> {
+fn destinations(config: &Config, known: &Known) -> Vec<Destination> {
     let mut list = Vec::new();
     each(config, known, |index, network, port, name| {
         let target = config.targets.get(index).map(|target| target.name.clone()).unwrap_or_default();
@@ -38,6 +40,37 @@ pub(super) fn destinations(config: &Config, known: &Known) -> Vec<Destination> {
         }));
     }
     list
+}
+
+impl Loader {
+    /// What the proxy has to know of them.
+    pub(super) fn tell_destinations(&mut self) {
+        let mut left = batches(destinations(&self.config, &self.known)).into_iter().peekable();
+        while let Some(destinations) = left.next() {
+            let more = left.peek().is_some();
+            self.say(from_loader::Message::Destinations(Destinations { destinations, more }), Vec::new());
+        }
+    }
+
+    /// Whether all of them are in the table; `fault`: why not. What did not fit is open, and nobody must overlook that.
+    pub(super) fn protection(&mut self, fault: Option<String>) {
+        let fault = fault.unwrap_or_default();
+        if fault == self.unprotected {
+            return;
+        }
+        if !fault.is_empty() {
+            tracing::error!(fault, "not everything that the targets name is protected");
+        }
+        self.unprotected.clone_from(&fault);
+        self.incident(Incident {
+            what: "table".to_owned(),
+            object: "protected places".to_owned(),
+            detail: "not everything that the targets name is protected".to_owned(),
+            healed: fault.is_empty(),
+            failure: fault,
+            open_ms: 0,
+        });
+    }
 }
 
 /// Ports of this host that are guarded (ingress), each with the index of its target.

@@ -10,7 +10,6 @@ use crate::lsm::Wish;
 use crate::mode::Mode;
 use crate::names::wanted;
 use crate::proxy;
-use crate::unix::Sockets;
 use crate::watch::Watch;
 
 /// Descriptors in one packet of secrets.
@@ -85,7 +84,7 @@ impl Loader {
         self.config = config;
         failure::keep(&self.path, &self.config, &self.state);
         failure::keep_policy(&self.config, self.offered.take());
-        self.sockets = Sockets::guard(&self.config, self.standing.mode == Mode::Enforce);
+        self.tend_sockets(self.standing.mode == Mode::Enforce);
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);
         }

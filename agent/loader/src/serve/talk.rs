@@ -4,10 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use sluice_api::handover::{self, Described, Destinations, Hello, Layers, from_loader, from_proxy};
+use sluice_api::handover::{self, Described, Hello, Layers, from_loader, from_proxy};
 
 use super::Loader;
-use super::places::destinations;
 use crate::failure;
 use crate::process;
 use crate::proxy::{self, Heard, Proxy};
@@ -165,8 +164,8 @@ impl Loader {
         self.kept.start_over();
         self.guard.lineage().queue().start_over();
         self.credentials();
-        let list = destinations(&self.config, &self.known);
-        self.say(from_loader::Message::Destinations(Destinations { destinations: list }), Vec::new());
+        self.tell_destinations();
+        self.give_sockets(true);
         self.tell_events();
         self.tell_executions();
     }
@@ -183,14 +182,17 @@ impl Loader {
         Layers {
             request,
             layers: layers.collect(),
-            destinations: destinations(&self.config, &self.known),
             events_dropped: dropped,
             cgroup: self.guard.cgroup().display().to_string(),
             armed_for_s: self.guard.armed_for().as_secs(),
             incidents: self.rounds.incidents(),
             standing: self.guard.standing(),
             mode: Some(self.mode_message()),
-            degraded: self.degraded.clone(),
+            degraded: [self.degraded.as_str(), &self.unprotected]
+                .into_iter()
+                .filter(|words| !words.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
             programs: self.programs(),
             boot_id: words_of("/proc/sys/kernel/random/boot_id"),
             kernel: words_of("/proc/sys/kernel/osrelease"),

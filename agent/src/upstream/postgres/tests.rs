@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use rcgen::{CertificateParams, KeyPair};
-use sluice_config::{ClientLeg, ClientTls, Host, PostgresTarget, Service, Target, TlsMode, Upstream};
+use sluice_config::{ClientLeg, ClientTls, Host, PostgresTarget, Service, Target, TlsMode, UnixMaintenance, Upstream};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -37,6 +37,7 @@ fn target(tls: TlsMode, ca_file: Option<PathBuf>, hosts: &[&str]) -> Target {
             masks: Default::default(),
             vouched: Vec::new(),
             unix: Vec::new(),
+            unix_maintenance: UnixMaintenance::Owner,
         }),
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn who(
 }
 
 async fn token(client: &mut Client, caller: &Caller, house: &House) -> Result<Option<Known>, Fatal> {
-    if !client.stream.is_tls() {
+    if !client.stream.is_tls() && !caller.peer.is_unix() {
         return Err(Fatal::new(
             "28000",
             "a token is taken by TLS alone",

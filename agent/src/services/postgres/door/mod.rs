@@ -13,7 +13,7 @@ mod say;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use sluice_config::Target;
+use sluice_config::{ClientTls, Target};
 use tokio::time::timeout;
 
 use self::greet::Greeted;
@@ -34,7 +34,12 @@ pub(super) async fn enter(service: Arc<Postgres>, inbound: Inbound, target: Arc<
     let pid = inbound.peer.pid();
     let Inbound { stream, peer, destination, lineage, via, .. } = inbound;
     let patience = house.settings.load().config.limits.startup_timeout;
-    let Some(required) = target.postgres().map(|postgres| postgres.client.tls) else { return };
+    // what goes over a Unix socket is seen by nobody, and libpq asks for no TLS there
+    let required = match target.postgres().map(|postgres| postgres.client.tls) {
+        Some(_) if peer.is_unix() => ClientTls::Prefer,
+        Some(required) => required,
+        None => return,
+    };
     let tls = || match own_certificate(&target, &house)? {
         Some(own) => Ok(own),
         None => house.authority.server_config(&names(&target), destination.ip()).map_err(|e| e.to_string()),

@@ -66,7 +66,8 @@ impl Link {
             .targets
             .iter()
             .find(|target| target.ports.contains(&port) && target.hosts.iter().any(is_named))?;
-        let known = self.house().link.destinations().into_iter().find(|entry| entry.target == named.name);
+        let places = self.house().link.destinations();
+        let known = places.iter().find(|entry| entry.target == named.name);
         let network = known.and_then(|entry| entry.network.parse::<ipnet::IpNet>().ok());
         let address = network.map(|network| SocketAddr::new(network.addr(), port));
         Some(Protected { target: Arc::clone(named), address })
@@ -92,7 +93,7 @@ impl Link {
         let (caller, login) = (self.caller(), self.login());
         let inbound = Inbound {
             stream: Socket::from(far),
-            peer: caller.peer,
+            peer: caller.peer.clone(),
             ingress: false,
             destination,
             lineage: caller.lineage.clone(),
