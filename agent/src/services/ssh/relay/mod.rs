@@ -4,6 +4,7 @@
 //! the gate has not permitted; a channel ends as the target ended it, with its status, or with a word of ours.
 mod begin;
 mod content;
+mod echo;
 mod file;
 mod forward;
 mod hold;

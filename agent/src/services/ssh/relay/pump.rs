@@ -9,6 +9,7 @@ use sluice_api::record;
 use tokio::time::timeout;
 
 use super::begin::Job;
+use super::echo::Echo;
 use super::link::Link;
 use super::say;
 use super::scp::ScpPipe;
@@ -76,6 +77,8 @@ pub(super) struct Way<'l> {
     forward: bool,
     /// The terminal's width.
     columns: AtomicU32,
+    /// What was typed in the terminal and has not been shown yet.
+    echo: Echo,
 }
 
 impl Way<'_> {
@@ -155,6 +158,7 @@ pub(super) async fn carry(
         presence: link.presence(),
         forward: matches!(job.shape, Shape::Forward),
         columns: AtomicU32::new(columns),
+        echo: Echo::default(),
     };
     if !words.is_empty() {
         link.tape().said(job.id, "ERROR", &words).await;
@@ -217,6 +221,9 @@ async fn up(way: &Way<'_>, shape: &Shape, mut inbox: Inbox, target: &ChannelWrit
                     false => recording.stream(id, &data, true),
                 };
                 let passed = way.to_target(&data, note).await;
+                if terminal {
+                    way.echo.typed(&data);
+                }
                 let sent = passed && target.data_bytes(data).await.is_ok();
                 inbox.flow.took(length);
                 sent
@@ -258,7 +265,7 @@ pub(super) async fn control(
 /// From the target to the client, until the target closes its end.
 async fn down(way: &Way<'_>, shape: &Shape, mut inbox: Inbox) -> Ended {
     let mut ended = Ended::default();
-    let mut streams = [false, true].map(|stderr| Shown::new(shape, &way.columns, stderr));
+    let mut streams = [false, true].map(|stderr| Shown::new(shape, &way.columns, &way.echo, stderr));
     loop {
         let held_until = streams.iter().filter_map(Shown::deadline).min();
         let message = tokio::select! {
