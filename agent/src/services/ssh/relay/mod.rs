@@ -7,6 +7,7 @@ mod content;
 mod echo;
 mod file;
 mod forward;
+mod gather;
 mod hold;
 mod judge;
 mod lineage;

@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use russh::{ChannelMsg, ChannelWriteHalf, client};
 use sluice_api::record;
 use tokio::time::timeout;
 
 use super::begin::Job;
 use super::echo::Echo;
+use super::gather::Gather;
 use super::link::Link;
 use super::say;
 use super::scp::ScpPipe;
@@ -117,18 +118,21 @@ impl Way<'_> {
     /// Sends what has come together in both directions, on record. `false`: nothing goes any more.
     pub(super) async fn both(
         &self,
-        to_client: &mut BytesMut,
-        to_target: &mut BytesMut,
+        to_client: &mut Gather,
+        to_target: &mut Gather,
         up: &ChannelWriteHalf<client::Msg>,
     ) -> bool {
-        if !to_client.is_empty() && !self.to_client(&to_client.split().freeze(), false, |_| {}).await {
-            return false;
+        for bytes in to_client.take() {
+            if !self.to_client(&bytes, false, |_| {}).await {
+                return false;
+            }
         }
-        if to_target.is_empty() {
-            return true;
+        for bytes in to_target.take() {
+            if !self.to_target(&bytes, |_| {}).await || up.data_bytes(bytes).await.is_err() {
+                return false;
+            }
         }
-        let bytes = to_target.split().freeze();
-        self.to_target(&bytes, |_| {}).await && up.data_bytes(bytes).await.is_ok()
+        true
     }
 
     fn unrecorded(&self, why: &str) -> bool {
