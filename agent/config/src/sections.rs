@@ -408,6 +408,8 @@ pub struct PostgresTarget {
     pub vouched: Vec<Vouched>,
     /// Unix sockets of the service on this host (ingress): closed to all but their owner and root. Default none.
     pub unix: Vec<PathBuf>,
+    /// Whether values that nobody has classed are looked at by the detectors. Default true.
+    pub detect: bool,
 }
 
 /// `schema.function(arguments)@sha256:…`: a function that an owner answers for as long as its definition is that one.

@@ -9,7 +9,7 @@ use crate::reader::{At, Section, Sink};
 use crate::{ClientLeg, ClientTls, MaskKind, PostgresTarget, ServerCertificate, TlsMode, Upstream, Vouched};
 
 /// Keys of `[[target]]` that this protocol alone has.
-pub(super) const KEYS: [&str; 5] = ["databases", "classes", "masks", "functions", "unix"];
+pub(super) const KEYS: [&str; 6] = ["databases", "classes", "masks", "functions", "unix", "detect"];
 /// Likewise, of `[target.upstream]`.
 pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
 /// Likewise, of `[target.client]`.
@@ -38,7 +38,8 @@ pub(super) fn read(
     let (upstream, address) = upstream?;
     let databases = databases.map(|listed| once(listed, "target.databases", sink));
     let unix = unix(section, ingress, sink);
-    Some((PostgresTarget { databases, upstream, client, classes, masks, vouched, unix }, address))
+    let detect = section.get("detect", sink).unwrap_or(true);
+    Some((PostgresTarget { databases, upstream, client, classes, masks, vouched, unix, detect }, address))
 }
 
 /// The service's own Unix sockets.

@@ -37,6 +37,7 @@ fn target(tls: TlsMode, ca_file: Option<PathBuf>, hosts: &[&str]) -> Target {
             masks: Default::default(),
             vouched: Vec::new(),
             unix: Vec::new(),
+            detect: true,
         }),
     }
 }
