@@ -88,6 +88,7 @@ pub(super) async fn fetch_upon(
     printer.relations(&mut relations).await?;
     printer.triggers(&mut triggers).await?;
     printer.functions(&mut functions).await?;
+    client.batch_execute("RESET search_path; RESET lock_timeout").await?;
     relations.extend(base.rows.relations.iter().cloned());
     columns.extend(base.rows.columns.iter().cloned());
     functions.extend(base.rows.functions.iter().cloned());
