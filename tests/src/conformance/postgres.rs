@@ -17,7 +17,7 @@ use crate::command::{hear, sh, until};
 use crate::enclosure::Room;
 use crate::scene::log_in;
 use crate::stage::Stage;
-use crate::world::{HOME, World, own};
+use crate::world::{HOME, Programs, World, own};
 use crate::{Context, Failure, Result};
 
 /// Tests whose output differs on purpose, and why. `docs/limits.md` tells people the same.
@@ -31,6 +31,9 @@ const STATED: &[(&str, &str)] = &[
         "standard_conforming_strings = off is refused: a backslash would end a string where no verdict sees it",
     ),
 ];
+
+/// Simple and extended protocol, pipelines, COPY, large results, errors, cursors, notifications, settings.
+const SMOKE: &str = include_str!("../../fixtures/conformance/smoke.sql");
 
 const POLICY: &str = "@id(\"everything\")\npermit(principal in Group::\"analysts\", action, resource);\n";
 
@@ -61,6 +64,12 @@ pub(super) struct Options {
     /// Where the drivers' libraries and tests are
     #[arg(long, value_name = "DIRECTORY")]
     drivers: Option<PathBuf>,
+    /// The questions of psql in the place of the core's, by the newest protocol that it and the server speak
+    #[arg(long)]
+    smoke: bool,
+    /// The programs of another server than Debian's
+    #[arg(long, value_name = "DIRECTORY")]
+    server: Option<PathBuf>,
     /// Only the direct road: whether the tests themselves pass on this machine
     #[arg(long)]
     direct: bool,
@@ -79,6 +88,8 @@ enum Suite {
     Own(&'static str, &'static str),
     /// That of a driver.
     Driver(Driver),
+    /// What psql asks.
+    Smoke,
 }
 
 const CORE: Suite = Suite::Own("regress", "pg_regress");
@@ -89,17 +100,20 @@ struct Stand {
     suite: Suite,
     place: PathBuf,
     script: PathBuf,
+    /// Whether the server speaks TLS.
+    tls: bool,
 }
 
 impl Stand {
-    fn new(suite: Suite, options: &Options) -> Result<Self> {
+    fn new(suite: Suite, options: &Options, tls: bool) -> Result<Self> {
         let place = drivers::place();
         let script = match (suite, &options.drivers) {
             (Suite::Own(directory, _), _) => unpack(&options.sources, directory, &place)?,
             (Suite::Driver(driver), Some(from)) => driver.unpack(from, &place)?,
             (Suite::Driver(_), None) => return Err(Failure::new("--drivers says where they are")),
+            (Suite::Smoke, _) => smoke(&place, options.server.as_deref())?,
         };
-        Ok(Self { suite, place, script })
+        Ok(Self { suite, place, script, tls })
     }
 
     /// What is run, with its arguments.
@@ -117,12 +131,13 @@ impl Stand {
         match self.suite {
             Suite::Own(..) => read(said, &self.place.join(road)),
             Suite::Driver(_) => drivers::outcomes(said),
+            Suite::Smoke => answers(said),
         }
     }
 
     /// What a suite leaves behind must not be in the way of the next run.
     fn prepare(&self, world: &World) -> Result<()> {
-        if matches!(self.suite, Suite::Driver(_)) {
+        if matches!(self.suite, Suite::Driver(_) | Suite::Smoke) {
             world.postgres.psql("postgres", "drop database if exists drivers with (force)")?;
             world.postgres.psql("postgres", "create database drivers owner app")?;
         }
@@ -133,6 +148,7 @@ impl Stand {
         match self.suite {
             Suite::Own(..) => STATED,
             Suite::Driver(_) => drivers::STATED,
+            Suite::Smoke => &[],
         }
     }
 }
@@ -142,15 +158,17 @@ pub(super) fn run_suite(room: Room, options: &Options) -> Result<bool> {
     let suite = match options.driver {
         Some(driver) => Suite::Driver(driver),
         None if options.isolation => ISOLATION,
+        None if options.smoke => Suite::Smoke,
         None => CORE,
     };
     let stage = Stage::new(true);
-    let mut world = World::start(room, &stage)?;
+    let programs = options.server.as_deref().map_or_else(|| Ok(Programs::default()), Programs::at)?;
+    let mut world = World::start_on(room, &programs, &stage)?;
     // the tests make roles, languages, tablespaces
     world.postgres.psql("postgres", "alter role app superuser")?;
     world.postgres.psql("postgres", "alter system set log_statement = 'none'")?;
     world.postgres.psql("postgres", "select pg_reload_conf()")?;
-    let stand = Stand::new(suite, options)?;
+    let stand = Stand::new(suite, options, programs.tls)?;
     fs::create_dir_all(&options.out)?;
     let direct = straight(&world, &stand, options)?;
     println!("directly: {}", tally(&direct));
@@ -160,6 +178,40 @@ pub(super) fn run_suite(room: Room, options: &Options) -> Result<bool> {
     let through = guarded(&mut world, &stand, options, &stage)?;
     println!("through Sluice: {}", tally(&through));
     compare(&direct, &through, &options.out, stand.stated())
+}
+
+/// psql of that server, or Debian's.
+fn smoke(place: &Path, server: Option<&Path>) -> Result<PathBuf> {
+    fs::create_dir_all(place)?;
+    fs::write(place.join("smoke.sql"), SMOKE)?;
+    let psql = server.map_or_else(|| "psql".into(), |server| server.join("psql"));
+    let script = place.join("smoke.sh");
+    // an older psql does not know the newest protocol
+    let newest = if server.is_some() { " max_protocol_version=latest" } else { "" };
+    let text = format!(
+        "#!/bin/sh\ncd \"$(dirname \"$0\")\"\nexec {} -X -a -f smoke.sql 'dbname=drivers{newest}' 2>&1\n",
+        psql.display()
+    );
+    fs::write(&script, text)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+/// What psql printed behind each `\\echo == name`.
+fn answers(said: &str) -> Result<BTreeMap<String, Test>> {
+    let mut tests: BTreeMap<String, Test> = BTreeMap::new();
+    let mut name = None;
+    for line in said.lines() {
+        if let Some(next) = line.strip_prefix("== ") {
+            name = Some(next.to_owned());
+        } else if let Some(name) = &name {
+            let test = tests.entry(name.clone()).or_insert(Test { passed: true, output: Vec::new() });
+            test.output.extend_from_slice(line.as_bytes());
+            test.output.push(b'\n');
+        }
+    }
+    let last = "the end";
+    if tests.contains_key(last) { Ok(tests) } else { Err(Failure::new(format!("psql ended early:\n{said}"))) }
 }
 
 fn tally(tests: &BTreeMap<String, Test>) -> String {
@@ -203,7 +255,11 @@ fn straight(world: &World, stand: &Stand, options: &Options) -> Result<BTreeMap<
     let words = stand.words("direct", &options.only);
     println!("{}, directly", words.join(" "));
     let (program, arguments) = words.split_first().context("a suite is run by a program")?;
-    let said = hear(world.postgres.direct(program).args(arguments))?.all();
+    let mut command = world.postgres.direct(program);
+    if !stand.tls {
+        command.env("PGSSLMODE", "disable");
+    }
+    let said = hear(command.args(arguments))?.all();
     fs::write(options.out.join("direct.log"), &said)?;
     stand.read(&said, "direct")
 }
@@ -215,7 +271,7 @@ fn guarded(
     stage: &Stage,
 ) -> Result<BTreeMap<String, Test>> {
     world.guard(stage)?;
-    open_wide(world)?;
+    open_wide(world, stand.tls)?;
     stand.prepare(world)?;
     let alice = world.people.alice.clone();
     let mut terminal = log_in(world, stage, &alice)?;
@@ -239,11 +295,18 @@ fn guarded(
 }
 
 /// Any database, and everything permitted.
-fn open_wide(world: &World) -> Result<()> {
+fn open_wide(world: &World, tls: bool) -> Result<()> {
     let sluice = Path::new(HOME).join("sluice");
     let config = sluice.join("sluice.toml");
     let text = fs::read_to_string(&config)?.replacen("databases = [\"shop\"]\n", "detect = false\n", 1);
-    fs::write(&config, without_classes(&text))?;
+    let mut text = without_classes(&text);
+    if !tls {
+        let asked = text.find("tls = \"verify-full\"\nca_file").context("the target's TLS")?;
+        let end =
+            text.get(asked..).and_then(|rest| rest.match_indices('\n').nth(1)).map(|(at, _)| asked + at);
+        text.replace_range(asked..end.context("two lines")?, "tls = \"disable\"");
+    }
+    fs::write(&config, text)?;
     fs::write(sluice.join("policy/tour.cedar"), POLICY)?;
     let guard = world.sluice.as_ref().context("Sluice has not been started")?;
     until("the policy that permits everything", Duration::from_secs(15), || {
