@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use sluice_config::{Host, Target};
@@ -104,9 +105,9 @@ pub fn names(target: &Target) -> Names {
     names
 }
 
-/// Reads the catalogue of the session's database; the argument is the generation that is too old, `None` when any
-/// recent one will do.
-pub type ReadCatalogue = dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Result<Arc<Catalogue>, CatalogueError>> + Send>>
+/// Reads the catalogue of the session's database; the argument is the moment before which it must not have been read,
+/// `None` when any recent one will do.
+pub type ReadCatalogue = dyn Fn(Option<Instant>) -> Pin<Box<dyn Future<Output = Result<Arc<Catalogue>, CatalogueError>> + Send>>
     + Send
     + Sync;
 
