@@ -3,7 +3,7 @@
 //!
 //! [`enclosure`] makes the room that everything happens in and sees to it that nothing of it is left; [`world`] furnishes
 //! it; [`terminal`] is a person at a keyboard; [`scene`] is where most tests begin; [`tour`] is what the README shows and
-//! the first end-to-end test at once; [`bench`] measures.
+//! the first end-to-end test at once; [`bench`] measures; [`soak`] carries load through faults.
 
 pub mod bare;
 pub mod bench;
@@ -15,6 +15,7 @@ pub mod gate;
 pub mod prober;
 pub mod road;
 pub mod scene;
+pub mod soak;
 pub mod stage;
 pub mod terminal;
 pub mod tour;
