@@ -127,3 +127,25 @@ fn s25_a_goodbye_and_a_password_split_at_every_byte() {
         }
     }
 }
+
+/// Whoever says everything at once, the goodbye too, gets all the answers, as from the server itself.
+#[test]
+fn a_goodbye_waits_for_the_answers_that_are_owed() {
+    let goodbye = message(b'X', b"");
+    let mut unsynced = Vec::new();
+    write::parse("p", "select * from customers", &mut unsynced);
+    for (said, answered) in [(query("select * from customers"), customers()), (unsynced, message(b'1', b""))]
+    {
+        let mut stage = stage();
+        let taken = stage.machine.client_said(&[said.as_slice(), &goodbye].concat()).unwrap();
+        assert_eq!(taken, said.len(), "it waits");
+        assert!(!stage.machine.to_server.contains(&b'X'));
+        stage.down(&answered);
+        assert!(stage.machine.pause.is_none() && stage.machine.client_said(&goodbye).is_err());
+        assert!(stage.machine.to_server.ends_with(&goodbye));
+    }
+    // in the middle of a copy there is nothing to wait for
+    let mut stage = stage();
+    stage.up(&query("copy orders from stdin"));
+    assert!(stage.machine.client_said(&goodbye).is_err());
+}
