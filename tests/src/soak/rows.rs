@@ -18,6 +18,8 @@ use crate::{Context, Result};
 use super::{Finding, place};
 
 const SCRIPT: &str = include_str!("../../fixtures/scripts/large.py");
+/// What it imports.
+const RAW: &str = include_str!("../../fixtures/scripts/raw.py");
 /// What the proxy may need more for any of it: its buffers, and a message that is looked at as a whole.
 const ROOM_MB: f64 = 96.0;
 /// Longer messages are not held (`MAX_WHOLE` of the relay).
@@ -100,6 +102,7 @@ fn prepare(world: &World, megabytes: u32, stage: &Stage) -> Result<()> {
     server.psql("shop", "alter table large owner to app; alter table taken owner to app").map(drop)?;
     fs::create_dir_all(place())?;
     fs::write(place().join("large.py"), SCRIPT)?;
+    fs::write(place().join("raw.py"), RAW)?;
     fs::set_permissions(place(), fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
