@@ -108,12 +108,18 @@ impl Scene {
 /// A person sits down, types `sluice login` and confirms in a browser.
 pub fn log_in(world: &World, stage: &Stage, person: &Person) -> Result<Terminal> {
     let mut terminal = Terminal::open(world, person)?;
+    log_in_at(&mut terminal, world, stage, person)?;
+    Ok(terminal)
+}
+
+/// The same at a terminal that is open: logins do not outlive the proxy.
+pub fn log_in_at(terminal: &mut Terminal, world: &World, stage: &Stage, person: &Person) -> Result<()> {
     terminal.type_line("sluice login")?;
     let url = terminal.find("a URL to confirm at", |screen| device_url(screen, &world.provider.issuer))?;
     world.provider.confirm(&url, person)?;
     let ran = terminal.prompt(stage)?;
     if ran.status == 0 {
-        Ok(terminal)
+        Ok(())
     } else {
         Err(Failure::new(format!("sluice login of {}: {}", person.name, ran.text)))
     }

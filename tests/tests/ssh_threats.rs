@@ -482,17 +482,6 @@ fn c11_c13_what_a_terminal_showed_is_kept_and_what_was_typed_unseen_is_not() {
         assert!(replay.contains("visible-42") && replay.contains("length 18"), "{replay}");
         assert!(!replay.contains("geheim"), "{replay}");
         assert!(!replay.contains('\u{1b}') && !replay.contains('\u{7}'), "{replay:?}");
-
-        // a key comes back as soon as it can; anything else that may be the beginning of a value is held back
-        let mut fastest = |program: &str| -> Result<u32> {
-            let said = gate.walk(&format!("/usr/bin/python3 $SCRIPTS/keys.py $HOST 20 '{program}'"))?;
-            let text = said.text();
-            let found = text.lines().find_map(|line| line.strip_prefix("fastest ")?.parse().ok());
-            found.context(said.shown())
-        };
-        let (echo, other) = (fastest("cat")?, fastest("stdbuf -o0 tr x y")?);
-        println!("the fastest key: {echo} µs where it is its own echo, {other} µs where it is not");
-        assert!(echo < 20_000 && other >= 20_000, "{echo} µs, {other} µs");
         Ok(())
     });
 }
@@ -533,8 +522,7 @@ fn while_the_device_stands_still(gate: &mut Gate, recordings: &Path) -> Result<(
     let said = gate.road.finish(&gate.scene.stage)?;
     let text = fs::read_to_string(&seen)?;
     assert!(said.status == 0 && lines() == 100 && text.contains("all-of-them"), "{}\n{text}", said.shown());
-    let listed = gate.walk("sluice sessions --json --limit 1")?.text();
-    let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+    let id = gate.scene.closed_session()?;
     let told = gate.walk(&format!("sluice replay {id} --text --color never"))?.text();
     let kept = (1..=100).filter(|n| told.lines().any(|line| line.trim_end().ends_with(&format!("line-{n}"))));
     assert_eq!(kept.count(), 100, "{told}");

@@ -182,6 +182,7 @@ const ALL: &[Prerequisite] = &[
     debian("lintian", "lintian", Purpose::Package, "judges the deb"),
     debian("rpmlint", "rpmlint", Purpose::Package, "judges the rpm"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
+    debian("pgbouncer", "pgbouncer", Purpose::Test, "stands in front of a server that has very many clients"),
 ];
 
 /// The packages of Debian that these purposes need.

@@ -16,6 +16,7 @@ mod tests;
 mod values;
 
 pub use diagnostic::Diagnostic;
+pub use names::look_alike;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, GuardMode, Host, Identity, Layer, Limits,
     MaskKind, Metrics, MetricsListen, Mode, OnFailure, PacketSockets, Policy, PostgresTarget, Protocol,

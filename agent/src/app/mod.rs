@@ -90,6 +90,8 @@ pub struct House {
     pub connections: Arc<Semaphore>,
     /// Connections that have not logged in.
     pub unauthenticated: Arc<Semaphore>,
+    /// Connections beyond, which are told that there is no room for them.
+    pub turned_away: Arc<Semaphore>,
     /// What stands around this process.
     pub fence: Fence,
     /// Clock ticks per second, to compare start times of the kernel with those of /proc.

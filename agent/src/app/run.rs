@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, getrlimit};
+use sluice_config::Config;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
@@ -34,6 +36,13 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(8);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// After that, and when the loader is gone: to tell the clients and seal the recordings.
 const SEAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Connections that are being told at one time that there is no room; more are closed without a word.
+const TURNED_AWAY: u32 = 64;
+/// Descriptors of a connection: the client, the target, the recording; and one to end it by, or to ask the target by.
+const DESCRIPTORS_EACH: u64 = 4;
+/// And of everything else, those who are turned away among it.
+const OWN_DESCRIPTORS: u64 = 256;
 
 /// What the process has before it has threads.
 pub struct Start {
@@ -183,9 +192,17 @@ fn build(config_path: PathBuf, loaded: Loaded, parts: Parts) -> Result<Arc<House
     let identity = Identity::new(&config.identity, secret).map_err(|e| chain(&e))?;
     let permits =
         |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS)));
+    let connections = most_connections(&config);
+    if connections < config.limits.connections {
+        tracing::warn!(
+            connections,
+            "limits.connections is more than the descriptors of this process allow: raise LimitNOFILE of the loader"
+        );
+    }
     let house = House {
-        connections: permits(config.limits.connections),
-        unauthenticated: permits(config.limits.unauthenticated),
+        connections: permits(connections),
+        unauthenticated: permits(config.limits.unauthenticated.min(connections)),
+        turned_away: permits(TURNED_AWAY),
         mask_key: mask_key(&state.join("keys/mask.key"))?,
         gate: Gate::with_approvals(
             policy,
@@ -212,6 +229,18 @@ fn build(config_path: PathBuf, loaded: Loaded, parts: Parts) -> Result<Arc<House
     };
     house.configure_targets(&house.settings.load());
     Ok(Arc::new(house))
+}
+
+/// `limits.connections`, or as many as there are descriptors for: whoever can't be served is to be told so, which takes
+/// descriptors as well.
+pub(super) fn most_connections(config: &Config) -> u32 {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    most_by(descriptors).min(config.limits.connections)
+}
+
+fn most_by(descriptors: Option<u64>) -> u32 {
+    let most = |all: u64| (all.saturating_sub(OWN_DESCRIPTORS) / DESCRIPTORS_EACH).max(1);
+    descriptors.map_or(u32::MAX, |all| u32::try_from(most(all)).unwrap_or(u32::MAX))
 }
 
 fn finding_words(finding: &Finding) -> (&'static str, String) {
@@ -270,7 +299,7 @@ async fn watch_recorder(house: Arc<House>) {
 
 async fn finish(house: &House, patience: Duration) {
     // what was accepted a moment ago is no session yet, and is to have its answer
-    let all = usize::try_from(house.settings.load().config.limits.connections).unwrap_or(usize::MAX);
+    let all = usize::try_from(most_connections(&house.settings.load().config)).unwrap_or(usize::MAX);
     let answered = async {
         while house.connections.available_permits() < all {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -309,4 +338,18 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_by;
+
+    #[test]
+    fn there_are_no_more_connections_than_descriptors_for_them() {
+        assert_eq!(most_by(None), u32::MAX);
+        assert_eq!(most_by(Some(1024)), 192);
+        assert_eq!(most_by(Some(20_000)), 4936);
+        assert_eq!(most_by(Some(64)), 1);
+        assert_eq!(most_by(Some(u64::MAX)), u32::MAX);
+    }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::certificates::Certificates;
 use super::network::{NAMESPACE, SERVER};
 use super::{HOME, own, random_hex};
@@ -59,6 +61,7 @@ pub struct Postgres {
     pub password: String,
     directory: PathBuf,
     outside: PathBuf,
+    programs: Programs,
     child: Child,
 }
 
@@ -81,21 +84,10 @@ impl Postgres {
         let template = template(room, &directory, &outside, programs, stage)?;
         sh("tar", ["-C", &text(&directory), "-xpf", &text(&template)])?;
         configure(&directory, certificates, programs.tls)?;
-        let log = fs::File::create(directory.join("log"))?;
-        let child = as_superuser(&outside, &["nsenter", &format!("--net=/run/netns/{NAMESPACE}"), "--"])
-            .arg(programs.program("postgres"))
-            .arg("-D")
-            .arg(directory.join("data"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("failed to start PostgreSQL")?;
-        let server = Postgres { password: random_hex(20)?, directory, outside, child };
-        until("PostgreSQL takes connections", Duration::from_secs(60), || {
-            Ok(server.psql("postgres", "select 1").is_ok())
-        })
-        .context(server.log().unwrap_or_default())?;
+        let child = launch(&directory, &outside, programs)?;
+        let server =
+            Postgres { password: random_hex(20)?, directory, outside, programs: programs.clone(), child };
+        server.wait_ready().context(server.log().unwrap_or_default())?;
         // Not into the statement log: it is searched for the password later.
         server.psql(
             "shop",
@@ -174,13 +166,49 @@ impl Postgres {
         Ok(digits.replace(':', "").to_lowercase())
     }
 
-    /// Processes of the server: the postmaster alone, to stop or restart it.
+    /// Ends the server as an administrator does who does not wait for its clients.
     pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::SIGINT)
+    }
+
+    /// Ends the server by `SIGINT` (fast) or `SIGQUIT` (as a crash), and starts it again on the same data and log.
+    pub fn restart(&mut self, signal: Signal) -> Result<()> {
+        self.end(signal)?;
+        self.child = launch(&self.directory, &self.outside, &self.programs)?;
+        self.wait_ready()
+    }
+
+    /// Where the log is.
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().context("a pid")?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
+        nix::sys::signal::kill(pid, signal)?;
         self.child.wait()?;
         Ok(())
     }
+
+    fn wait_ready(&self) -> Result<()> {
+        until("PostgreSQL takes connections", Duration::from_secs(60), || {
+            Ok(self.psql("postgres", "select 1").is_ok())
+        })
+    }
+}
+
+/// Starts the postmaster in the server's network namespace; what it logs is appended.
+fn launch(directory: &Path, outside: &Path, programs: &Programs) -> Result<Child> {
+    let log = fs::File::options().create(true).append(true).open(directory.join("log"))?;
+    as_superuser(outside, &["nsenter", &format!("--net=/run/netns/{NAMESPACE}"), "--"])
+        .arg(programs.program("postgres"))
+        .arg("-D")
+        .arg(directory.join("data"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("failed to start PostgreSQL")
 }
 
 fn as_superuser(cgroup: &Path, program: &[&str]) -> Command {

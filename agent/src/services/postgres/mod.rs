@@ -50,6 +50,17 @@ impl Postgres {
         })
     }
 
+    /// Tells a client that there is no room for its session, and what to do; a cancel request is heard all the same.
+    pub async fn turn_away(
+        self: Arc<Self>,
+        inbound: Inbound,
+        target: &Arc<Target>,
+        house: &Arc<House>,
+        words: (&str, &str),
+    ) {
+        door::turn_away(&self, inbound, target, house, words).await;
+    }
+
     /// What is known of a database, where any session has been there lately: for `sluice explain`.
     pub async fn known_catalogue(&self, target: &Target, database: &str) -> Option<Arc<Catalogue>> {
         let (catalogues, _) = self.catalogues(target);

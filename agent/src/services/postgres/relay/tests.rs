@@ -17,6 +17,7 @@ use crate::identity::Verified;
 use crate::masking::MaskKey;
 
 mod limits;
+mod splits;
 
 const CUSTOMERS: u32 = 20001;
 const ORDERS: u32 = 20002;
