@@ -131,7 +131,8 @@ pub fn sluice_lsm_committed(ctx: LsmContext) -> i32 {
     let start = task::start_of(current());
     let (mut loader, mut proxy) = (false, false);
     if let Some(name) = at_home(tgid, start, arg(&ctx, 0)) {
-        (loader, proxy) = (has_name(name, LOADER), has_name(name, PROXY_NAME));
+        let name = last_name(name);
+        (loader, proxy) = (name == LOADER_WORDS, name == PROXY_WORDS);
     }
     // what does not fit stays without trust
     if loader {
@@ -171,20 +172,29 @@ fn at_home(tgid: u32, start: u64, program: u64) -> Option<u64> {
     if here { Some(field(dentry, &OFF_NAME).unwrap_or(0)) } else { None }
 }
 
-/// Whether a name is this one, whose last byte is zero.
+/// A name as two words, which the verifier compares in two steps and not in one for each byte.
+type Words = [u64; 2];
+
+const LOADER_WORDS: Words = words(LOADER);
+const PROXY_WORDS: Words = words(PROXY_NAME);
+
+const fn words(name: &[u8]) -> Words {
+    let mut halves = [[0u8; 8]; 2];
+    let mut at = 0;
+    while at < name.len() {
+        halves[at / 8][at % 8] = name[at];
+        at += 1;
+    }
+    [u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])]
+}
+
+/// The name at this address; what is longer than ours ends in another way than they do.
 #[inline(always)]
-fn has_name<const N: usize>(name: u64, wanted: &[u8; N]) -> bool {
-    let mut read = [0u8; 16];
+fn last_name(name: u64) -> Words {
+    let mut read = [0u64; 2];
     // SAFETY: pointer and size are those of the array; the helper checks the address that it reads from.
     let length = unsafe { bpf_probe_read_kernel_str(read.as_mut_ptr().cast(), 16, name as *const _) };
-    if length as usize != N {
-        return false;
-    }
-    let mut same = true;
-    for (at, byte) in wanted.iter().enumerate() {
-        same &= read[at] == *byte;
-    }
-    same
+    if length > 0 { read } else { [0; 2] }
 }
 
 /// Of a process and its start in clock ticks.

@@ -246,17 +246,23 @@ pub(crate) fn open(pins: &Path, mode: Mode) -> Result<(), String> {
 }
 
 fn say(why: &str, what: &str) {
-    let text = format!("\nSluice does not guard this host: {why}\n{what}\n\n");
     tracing::error!("{what}");
+    // the verifier says more than anybody reads on a console; the log has it
+    let why = why.lines().next().unwrap_or_default();
+    let text = format!("\nSluice does not guard this host: {why}\n{what}\n\n");
     let plain: String = text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    // a backslash would be a command of agetty's
+    let issue = plain.replace('\\', "/");
+    // said once, and not at every try of the service manager's
+    if fs::read_to_string(ISSUE).is_ok_and(|there| there == issue) {
+        return;
+    }
     let console =
         OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/console");
     // a machine without one has nobody there
     let _ = console.and_then(|mut console| console.write_all(plain.replace('\n', "\r\n").as_bytes()));
-    let shown = Path::new(ISSUE).parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
-        // a backslash would be a command of agetty's
-        fs::write(ISSUE, plain.replace('\\', "/"))
-    });
+    let shown =
+        Path::new(ISSUE).parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(ISSUE, issue));
     if let Err(error) = shown {
         tracing::warn!(%error, "{ISSUE}");
     }
