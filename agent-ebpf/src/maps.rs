@@ -211,6 +211,11 @@ pub static LSM_CHILDREN: LruHashMap<u32, u64, 512> = LruHashMap::new();
 #[btf_map]
 pub static LSM_LOADERS: LruHashMap<u32, u64, 64> = LruHashMap::new();
 
+/// Those of them that are a proxy: nobody else touches them from their first instruction on, also before the loader has let
+/// them in.
+#[btf_map]
+pub static LSM_PROXIES: LruHashMap<u32, u64, 64> = LruHashMap::new();
+
 /// Unix sockets of guarded services, by their file: nobody but the proxy connects there.
 #[btf_map]
 pub static UNIX_SERVICES: HashMap<Inode, u32, 1024> = HashMap::new();

@@ -77,7 +77,7 @@ pub fn within(into: &Path, program: impl AsRef<OsStr>) -> Command {
 
 /// Asks `probe` until it says yes. Waits on a state and never for a time: `what` is named when the state does not come.
 pub fn until(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), patient(limit));
     loop {
         if probe()? {
             return Ok(());
@@ -87,4 +87,10 @@ pub fn until(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<bool
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A limit on this machine: `SLUICE_PATIENCE` times as long where that is set, since emulated machines are slow.
+pub fn patient(limit: Duration) -> Duration {
+    let factor = std::env::var("SLUICE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    limit * factor.unwrap_or(1)
 }

@@ -2,8 +2,8 @@
 //! the binaries that users get.
 //!
 //! [`enclosure`] makes the room that everything happens in and sees to it that nothing of it is left; [`world`] furnishes
-//! it; [`terminal`] is a person at a keyboard; [`scene`] and [`host`] are where most tests begin; [`tour`] is what the README shows and
-//! the first end-to-end test at once; [`bench`] measures.
+//! it; [`terminal`] is a person at a keyboard; [`scene`] and [`host`] are where most tests begin; [`tour`] is what the README
+//! shows and the first end-to-end test at once; [`bench`] measures; [`soak`] carries load through faults.
 
 pub mod bare;
 pub mod bench;
@@ -17,6 +17,7 @@ pub mod host;
 pub mod prober;
 pub mod road;
 pub mod scene;
+pub mod soak;
 pub mod stage;
 pub mod terminal;
 pub mod tour;

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::command::sh;
+use crate::command::{patient, sh};
 use crate::scene::log_in;
 use crate::stage::Stage;
 use crate::terminal::Terminal;
@@ -151,7 +151,7 @@ impl Road {
         let at = here.display();
         self.terminal.type_line(&format!(
             "timeout -k 5 {} sh {at}/script < /dev/null > {at}/out 2> {at}/err",
-            limit.as_secs()
+            patient(limit).as_secs()
         ))
     }
 

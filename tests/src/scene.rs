@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::command::until;
 use crate::enclosure::Room;
 use crate::stage::Stage;
 use crate::terminal::Terminal;
@@ -54,6 +56,22 @@ impl Scene {
         Ok(self.alice.run(&self.stage, command)?.text)
     }
 
+    /// Id of the session that began last.
+    pub fn last_session(&mut self) -> Result<String> {
+        let listed = self.says("sluice sessions --json --limit 1")?;
+        listed.split('"').find(|word| word.len() == 36).map(str::to_owned).context(listed)
+    }
+
+    /// Id of the session that began last, once its recording is closed: what the kernel told of its last
+    /// program arrives after that program's own output.
+    pub fn closed_session(&mut self) -> Result<String> {
+        let id = self.last_session()?;
+        until("the recording is closed", Duration::from_secs(10), || {
+            Ok(self.says(&format!("sluice replay {id} --json | grep -c '\"Closed\"'"))?.trim() == "1")
+        })?;
+        Ok(id)
+    }
+
     /// What one statement of alice's by psql prints.
     pub fn psql(&mut self) -> Result<String> {
         self.says("psql -h db.internal shop -Atc 'select count(*) from customers'")
@@ -90,12 +108,18 @@ impl Scene {
 /// A person sits down, types `sluice login` and confirms in a browser.
 pub fn log_in(world: &World, stage: &Stage, person: &Person) -> Result<Terminal> {
     let mut terminal = Terminal::open(world, person)?;
+    log_in_at(&mut terminal, world, stage, person)?;
+    Ok(terminal)
+}
+
+/// The same at a terminal that is open: logins do not outlive the proxy.
+pub fn log_in_at(terminal: &mut Terminal, world: &World, stage: &Stage, person: &Person) -> Result<()> {
     terminal.type_line("sluice login")?;
     let url = terminal.find("a URL to confirm at", |screen| device_url(screen, &world.provider.issuer))?;
     world.provider.confirm(&url, person)?;
     let ran = terminal.prompt(stage)?;
     if ran.status == 0 {
-        Ok(terminal)
+        Ok(())
     } else {
         Err(Failure::new(format!("sluice login of {}: {}", person.name, ran.text)))
     }

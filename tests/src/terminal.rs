@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use crate::command::within;
+use crate::command::{patient, within};
 use crate::stage::Stage;
 use crate::world::World;
 use crate::world::people::Person;
@@ -192,7 +192,7 @@ impl Terminal {
     }
 
     fn wait_for<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patient(PATIENCE);
         let (lock, changed) = &*self.screen;
         let mut screen = lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -70,7 +70,9 @@ const HELD: &str = r#"
 import asyncio, asyncpg
 async def main():
     c = await asyncpg.connect(host="db.internal", database="shop", user="whoever")
-    await c.execute("delete from orders where id = $1 and note is distinct from $2 and $3::text is null", 7, "NULL", None)
+    # what the approver must not be deceived by: a turned writing direction, a Cyrillic letter, a gap
+    odd = "/* \u202e */ /* n\u043ete */" + " " * 300
+    await c.execute(odd + "delete from orders where id = $1 and note is distinct from $2 and $3::text is null", 7, "NULL", None)
 asyncio.run(main())
 "#;
 
@@ -86,9 +88,16 @@ fn whoever_approves_sees_parameters_for_what_they_are() {
             Ok(shown.contains("│"))
         })?;
         // as asyncpg sends them: an integer and a text in binary, and NULL
-        for part in
-            ["$1 = \\x00000007", "$2 = \\x4e554c4c", "$3 = NULL", "touches 1 row now", "Delete on orders"]
-        {
+        for part in [
+            "$1 = \\x00000007",
+            "$2 = \\x4e554c4c",
+            "$3 = NULL",
+            "touches 1 row now",
+            "Delete on orders",
+            "/* \\u{202e} */",
+            "U+043E, which only looks like `o`",
+            "⟨300 spaces⟩delete from orders",
+        ] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }
         Ok(())

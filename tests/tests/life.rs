@@ -13,6 +13,7 @@ use sluice_tests::command::{hear, sh, until};
 use sluice_tests::enclosure::in_room;
 use sluice_tests::scene::Scene;
 use sluice_tests::stage::Stage;
+use sluice_tests::world::certificates;
 use sluice_tests::world::mounts::BPF;
 use sluice_tests::world::sluice::Sluice;
 use sluice_tests::world::{HOME, World};
@@ -492,6 +493,46 @@ fn h23_a_bad_configuration_at_boot_is_served_by_the_last_good_one() {
             sh("chmod", ["644", &*config.to_string_lossy()])?;
             boot.go(|| Ok(boot.sluice.answers(&world.room)? && !boot.status()?.contains("last good copy")))?;
         }
+        // the same of a policy: the last one that was accepted serves, and status says so
+        let rules = Path::new(HOME).join("sluice/policy/tour.cedar");
+        let sound = fs::read_to_string(&rules)?;
+        let kept = Path::new(HOME).join("lib/good/policy/tour.cedar");
+        assert_eq!(fs::read_to_string(&kept)?, sound);
+        assert_eq!((fs::metadata(&kept)?.uid(), fs::metadata(&kept)?.mode() & 0o777), (0, 0o640));
+        let faults = [
+            ("no Cedar", "permit(".to_owned(), 0o644, "tour.cedar:1"),
+            (
+                "an unknown attribute",
+                sound.replace("context.has_where", "context.has_were"),
+                0o644,
+                "has_were",
+            ),
+            ("writable by others", sound.clone(), 0o666, "chmod go-w"),
+        ];
+        for (what, text, mode, words) in faults {
+            boot.end()?;
+            fs::write(&rules, text)?;
+            sh("chmod", [&format!("{mode:o}"), &*rules.to_string_lossy()])?;
+            boot.go(|| boot.sluice.answers(&world.room))?;
+            let said = boot.status()?;
+            assert!(said.contains("last good copy serves") && said.contains(words), "{what}: {said}");
+            assert_eq!(boot.knock()?, "proxy", "{what}");
+            assert_eq!(fs::read_to_string(&kept)?, sound, "{what}: what is none is not kept");
+            // corrected: it is in force without a restart
+            fs::write(&rules, &sound)?;
+            sh("chmod", ["644", &*rules.to_string_lossy()])?;
+            boot.go(|| Ok(boot.sluice.answers(&world.room)? && !boot.status()?.contains("last good copy")))?;
+        }
+        // without a copy nothing is served, and nobody gets past
+        boot.end()?;
+        remove(&Path::new(HOME).join("lib/good/policy"))?;
+        fs::write(&rules, "permit(")?;
+        let begun = boot.sluice.words().matches("sluiced does not serve").count();
+        boot.go(|| Ok(boot.sluice.words().matches("sluiced does not serve").count() > begun))?;
+        assert_ne!(boot.knock()?, "server");
+        fs::write(&rules, &sound)?;
+        boot.go(|| boot.sluice.answers(&world.room))?;
+
         // a copy that somebody else may write is none either: nothing starts, and what is pinned stays closed
         boot.end()?;
         fs::write(&config, "nonsense")?;
@@ -669,23 +710,26 @@ fn h20_ten_thousand_tries_and_not_one_direct() {
         let mark = world.postgres.mark()?;
         world.guard(&stage)?;
         let boot = Boot { world: &world, sluice: world.sluice.as_ref().expect("Sluice") };
-        let storm = |seconds: u64, acts: &mut dyn FnMut() -> Result<()>| -> Result<serde_json::Value> {
-            let stop = Path::new(HOME).join("storm-ends");
-            let _ = fs::remove_file(&stop);
-            let mut python = world.command_as_root("/usr/bin/python3");
-            python.args(["-c", STORM]).arg(&stop).stdout(Stdio::piped());
-            let mut child = python.spawn()?;
-            let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
-            lines.next().transpose()?;
-            let began = std::time::Instant::now();
-            while began.elapsed() < Duration::from_secs(seconds) {
-                acts()?;
-            }
-            fs::write(&stop, "")?;
-            let counts = lines.next().transpose()?.unwrap_or_default();
-            child.wait()?;
-            Ok(serde_json::from_str(&counts)?)
-        };
+        let storm =
+            |seconds: u64, least: u32, acts: &mut dyn FnMut() -> Result<()>| -> Result<serde_json::Value> {
+                let stop = Path::new(HOME).join("storm-ends");
+                let _ = fs::remove_file(&stop);
+                let mut python = world.command_as_root("/usr/bin/python3");
+                python.args(["-c", STORM]).arg(&stop).stdout(Stdio::piped());
+                let mut child = python.spawn()?;
+                let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+                lines.next().transpose()?;
+                let began = std::time::Instant::now();
+                let mut done = 0;
+                while began.elapsed() < Duration::from_secs(seconds) || done < least {
+                    acts()?;
+                    done += 1;
+                }
+                fs::write(&stop, "")?;
+                let counts = lines.next().transpose()?.unwrap_or_default();
+                child.wait()?;
+                Ok(serde_json::from_str(&counts)?)
+            };
         let agent = boot.sluice.cgroup().to_owned();
         let signal = |pids: Vec<u32>, signal| -> Result<()> {
             for pid in pids {
@@ -699,7 +743,7 @@ fn h20_ten_thousand_tries_and_not_one_direct() {
         let short = || std::thread::sleep(Duration::from_millis(150));
         let good = fs::read_to_string(&boot.sluice.config)?;
         let mut round = 0;
-        let counts = storm(20, &mut || {
+        let counts = storm(20, 16, &mut || {
             round += 1;
             match round % 8 {
                 1 => signal(boot.sluice.proxies(), Signal::SIGKILL)?,
@@ -741,7 +785,7 @@ fn h20_ten_thousand_tries_and_not_one_direct() {
             counts.as_object().map_or(0, |all| all.values().filter_map(serde_json::Value::as_u64).sum());
         println!("{counts} in {round} rounds");
         assert!(all >= 10_000, "only {all} tries: {counts}");
-        assert!(round >= 8 && of("proxy") > 100, "{round} rounds: {counts}");
+        assert!(of("proxy") > 20, "{round} rounds: {counts}");
         assert_eq!(of("server"), 0, "{counts}");
         // the server's own word; what the proxy asked for itself carries its own name
         let since = world.postgres.since(mark)?;
@@ -749,7 +793,7 @@ fn h20_ten_thousand_tries_and_not_one_direct() {
         // and the stick can tell: without a guard the server answers
         boot.forget()?;
         assert!(
-            storm(1, &mut || {
+            storm(1, 1, &mut || {
                 std::thread::sleep(Duration::from_millis(200));
                 Ok(())
             })?["server"]
@@ -786,6 +830,8 @@ fn what_stands_against_a_guard_is_said_and_nothing_is_claimed() {
         assert!(!said.ok() && said.all().contains("another Sluice guards"), "{}", said.all());
         assert!(boot.knock()? == "proxy" && !Path::new(BPF).join("other").exists());
 
+        let version = Root::new(&world).version()?;
+
         // pins that are on no bpffs: nothing is claimed, and it is closed by what there is
         boot.forget()?;
         fs::write(&other, second.replace(&format!("{BPF}/other"), &format!("{HOME}/plain")))?;
@@ -797,6 +843,35 @@ fn what_stands_against_a_guard_is_said_and_nothing_is_claimed() {
             hear(command.arg("--config").arg(&other).args(["disarm", "--reason", "the test is over"]))?
         };
         assert!(said.ok() && boot.knock()? == "server", "{}", said.all());
+
+        // a bpffs that nothing can be pinned to, as under a read-only /sys, and one where somebody else has pinned something
+        // under the names of our tables: refused in words, and closed by what there is
+        fs::write(&other, &second)?;
+        fs::remove_file(Path::new(HOME).join("lib2/modes"))?;
+        let occupied = [format!("maps-{version}/PROXY"), format!("maps-{version}/MODE")];
+        let occupy = || {
+            let mut python = Command::new("/usr/bin/python3");
+            python.args(["-c", MEDDLE, "occupy", &format!("{BPF}/other")]).args(&occupied);
+            hear(&mut python).map(|said| assert!(said.ok() && said.out.contains("done"), "{}", said.all()))
+        };
+        for (words, before, occupied) in
+            [("Read-only file system", "mount -o remount,bind,ro", false), ("PROXY", "test -d", true)]
+        {
+            if occupied {
+                occupy()?;
+            }
+            let line = format!(
+                "{before} {BPF}\nexec {HOME}/bin/sluice-loader --config {} --state {HOME}/lib2",
+                other.display()
+            );
+            let said = hear(world.command_as_root("/usr/bin/unshare").args(["-m", "sh", "-c", &line]))?;
+            assert!(!said.ok() && said.all().contains(words), "{words}: {}", said.all());
+            assert!(boot.knock()?.starts_with("refused"), "{words}: {}", boot.knock()?);
+            let mut command = world.command_as_root(&format!("{HOME}/bin/sluice-loader"));
+            command.arg("--config").arg(&other).args(["disarm", "--remove", "--state"]);
+            let said = hear(command.arg(format!("{HOME}/lib2")))?;
+            assert!(said.ok() && boot.knock()? == "server", "{words}: {}", said.all());
+        }
 
         // what a doctor says of hosts that lack something
         let doctor = |script: &str| {
@@ -852,13 +927,7 @@ fn h25_control_characters_end_up_escaped_everywhere() {
         for event in scene.sluice()?.events()? {
             assert_ne!(event["class"], "forged", "a line of somebody else's");
         }
-        let sessions = scene.says("sluice sessions --json --limit 1")?;
-        let id = sessions
-            .split("\"id\": \"")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .context("a session")?;
-        let id = id.to_owned();
+        let id = scene.last_session()?;
         for arguments in [
             &["events"][..],
             &["events", "--summary"],
@@ -877,10 +946,11 @@ fn h25_control_characters_end_up_escaped_everywhere() {
     });
 }
 
-/// The provider answers nobody: whoever is logged in goes on, others are told within seconds, and status says so.
+/// The provider answers nobody: whoever is logged in goes on, others are told within seconds, and status says so. Then it
+/// lies: nobody gets in by a token that an honest one would have signed, and by that one he does.
 #[test]
-fn h24_a_provider_that_never_answers_holds_nobody_up() {
-    in_room("h24_a_provider_that_never_answers_holds_nobody_up", |room| {
+fn h24_a_provider_that_is_silent_or_lies_lets_nobody_in() {
+    in_room("h24_a_provider_that_is_silent_or_lies_lets_nobody_in", |room| {
         let mut scene = Scene::open(room)?;
         assert!(scene.psql()?.contains("20000"));
         let stopped = scene.world.provider.pid();
@@ -898,6 +968,70 @@ fn h24_a_provider_that_never_answers_holds_nobody_up() {
         kill(Pid::from_raw(stopped.cast_signed()), Signal::SIGCONT)?;
         drop(bob);
         scene.logged_in(&scene.world.people.bob)?;
-        Ok(())
+        lies(&mut scene)
     });
+}
+
+const LYING: &str = include_str!("../fixtures/scripts/lying.py");
+const LIES: [&str; 9] = [
+    "issuer",
+    "no keys",
+    "other keys",
+    "keys for other use",
+    "500",
+    "page",
+    "endless",
+    "elsewhere",
+    "silent",
+];
+
+fn lies(scene: &mut Scene) -> Result<()> {
+    let alice = scene.world.people.alice.clone();
+    let token = scene.world.provider.mint(&alice, &scene.world.provider.issuer, "good")?;
+    scene.world.provider.stop()?;
+    let file = scene.world.people.bob.home.join("token");
+    fs::write(&file, &token)?;
+    sh("chmod", ["644", &*file.to_string_lossy()])?;
+    let mode = Path::new(HOME).join("lie");
+    fs::write(&mode, "honest")?;
+    let pair = certificates::paths().provider;
+    let mut stand_in = Command::new("/usr/bin/python3");
+    stand_in.args(["-c", LYING, "9443"]).args([&pair.0, &pair.1, &scene.world.provider.keys, &mode]);
+    let mut stand_in = stand_in.stdout(Stdio::piped()).spawn()?;
+    let mut said = String::new();
+    BufReader::new(stand_in.stdout.take().context("its output")?).read_line(&mut said)?;
+    assert_eq!(said.trim(), "ready");
+    let mut bob = sluice_tests::terminal::Terminal::open(&scene.world, &scene.world.people.bob)?;
+    let psql = format!(
+        "PGPASSWORD=\"$(cat {})\" psql -w -h db.internal -U oidc-token shop -Atc 'select 40 + 2'",
+        file.display()
+    );
+    // a proxy that remembers nothing of an honest provider
+    let forget = |scene: &Scene| -> Result<()> {
+        let sluice = scene.sluice()?;
+        let old = sluice.proxies();
+        for pid in &old {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
+        }
+        until("another proxy", Duration::from_secs(30), || {
+            let now = sluice.proxies();
+            Ok(!now.is_empty()
+                && now.iter().all(|pid| !old.contains(pid))
+                && sluice.answers(&scene.world.room)?)
+        })
+    };
+    for lie in LIES {
+        fs::write(&mode, lie)?;
+        forget(scene)?;
+        let refused = bob.run(&scene.stage, &psql)?;
+        assert!(refused.status != 0 && !refused.text.contains("42"), "{lie}: {}", refused.text);
+    }
+    // the control: the same token, and a provider that does not lie
+    fs::write(&mode, "honest")?;
+    forget(scene)?;
+    let served = bob.run(&scene.stage, &psql)?;
+    assert!(served.status == 0 && served.text.contains("42"), "{}", served.text);
+    stand_in.kill()?;
+    stand_in.wait()?;
+    Ok(())
 }

@@ -2,7 +2,6 @@
 //! it wears; another session's never does.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -226,14 +225,60 @@ fn c4_sessions_do_not_mix_and_a_flood_of_processes_is_all_there() {
     });
 }
 
+/// A spool of the server's own, where its daemons look for what somebody has left with them.
+const SPOOL: &str = "mount -t tmpfs -o mode=755 tmpfs /var/spool/cron && cd /var/spool/cron && \
+    mkdir atjobs atspool crontabs && touch atjobs/.SEQ && chmod 600 atjobs/.SEQ && \
+    chown daemon:daemon atjobs atjobs/.SEQ atspool && chmod 1770 atjobs atspool && \
+    chgrp crontab crontabs && chmod 1730 crontabs && /usr/sbin/atd < /dev/null > /dev/null 2>&1";
+
+/// What a session leaves with the real atd and cron: that it does is stated, and what they run for it is not seen, in a
+/// session that is still there and in none. A service manager is none to be had here: that it is asked is stated as well.
+fn what_daemons_run(gate: &mut Gate) -> Result<()> {
+    let made = gate.scene.world.app.administer(SPOOL)?;
+    assert!(made.ok(), "{}", made.all());
+    let ends_at = |entries: &[Value], program: &str| {
+        let mut messages = entries
+            .iter()
+            .filter(|entry| entry.pointer("/entry/Lineage/state").is_some_and(|state| state == "outside"));
+        messages.any(|entry| entry.to_string().contains(&format!("`{program}`")))
+    };
+    let (at, cron) =
+        ("until test -e ~/by-at; do sleep 0.1; done", "until test -e ~/by-cron; do sleep 0.1; done");
+    let job = |name: &str| format!("/bin/uname --by-{name} > /dev/null 2>&1; touch ~/by-{name}");
+
+    let line = format!("echo '{}' | /usr/bin/at now; {at}; /bin/uname --besides-at; true", job("at"));
+    let (said, entries) = gate.truth(&line)?;
+    assert!(said.status == 0 && ends_at(&entries, "at"), "{}\n{entries:#?}", said.shown());
+    assert!(ran(&entries, "uname", "--besides-at"), "it was there while atd ran it: {entries:#?}");
+    assert!(!ran(&entries, "uname", "--by-at"), "{entries:#?}");
+
+    // cron runs this when it starts, and not only at the next minute
+    let line = format!(
+        "echo '@reboot {}' | /usr/bin/crontab -; {cron}; /bin/uname --besides-cron; true",
+        job("cron")
+    );
+    fs::write(Path::new(HOME).join("line"), line)?;
+    gate.road.start(&format!("ssh -n $HOST \"$(cat {HOME}/line)\""), Duration::from_secs(60))?;
+    until("a crontab", Duration::from_secs(20), || {
+        Ok(gate.scene.world.app.administer("test -s /var/spool/cron/crontabs/deploy")?.ok())
+    })?;
+    let made = gate.scene.world.app.administer("/usr/sbin/cron < /dev/null > /dev/null 2>&1")?;
+    assert!(made.ok(), "{}", made.all());
+    let said = gate.road.finish(&gate.scene.stage)?;
+    let entries = gate.last()?;
+    assert!(said.status == 0 && ends_at(&entries, "crontab"), "{}\n{entries:#?}", said.shown());
+    assert!(ran(&entries, "uname", "--besides-cron") && !ran(&entries, "uname", "--by-cron"), "{entries:#?}");
+
+    let (_, entries) = gate.truth("systemd-run --user /bin/uname --by-systemd; true")?;
+    assert!(ends_at(&entries, "systemd-run"), "{entries:#?}");
+    Ok(())
+}
+
 #[test]
 fn c5_what_lives_on_or_runs_elsewhere_is_stated() {
     in_room("c5_what_lives_on_or_runs_elsewhere_is_stated", |room| {
         let mut gate = Gate::open(room)?;
-        let at = gate.scene.script("at", "#!/bin/sh\ntrue\n")?;
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o755))?;
-        let (_, entries) = gate.truth(&format!("echo /bin/true | {at} now"))?;
-        assert!(lineage(&entries, "outside"), "{entries:#?}");
+        what_daemons_run(&mut gate)?;
 
         let (said, entries) =
             gate.truth("setsid -f sh -c 'sleep 4; exec /bin/uname --later' > /dev/null 2>&1 < /dev/null")?;
@@ -247,6 +292,12 @@ fn c5_what_lives_on_or_runs_elsewhere_is_stated() {
         let is_later = |event: &&Value| event["class"] == "lineage" && event.to_string().contains("--later");
         let later = events.iter().rfind(is_later).context("an event")?;
         assert_eq!((&later["session"], &later["actor"]["name"]), (&id.into(), &"alice".into()), "{later}");
+        // it came last: nothing of what the daemons ran is still on its way
+        for unseen in ["--by-at", "--by-cron"] {
+            let told =
+                events.iter().find(|event| event["class"] == "lineage" && event.to_string().contains(unseen));
+            assert!(told.is_none(), "{told:?}");
+        }
 
         // the loader and the proxy die under a session: what goes on is seen by the next ones
         gate.road.start(

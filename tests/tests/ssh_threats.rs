@@ -9,7 +9,7 @@ use sluice_tests::enclosure::in_room;
 use sluice_tests::gate::{Gate, both};
 use sluice_tests::road::Road;
 use sluice_tests::world::HOME;
-use sluice_tests::{Context, Result};
+use sluice_tests::Result;
 
 #[test]
 fn c1_each_channel_of_a_connection_is_judged_by_itself() {
@@ -119,8 +119,7 @@ fn c3_what_is_recorded_is_what_the_terminal_showed_and_what_ran() {
         terminal.press(b"exit\r")?;
         terminal.prompt(stage)?;
         let home = gate.scene.world.people.alice.home.clone();
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.closed_session()?;
         gate.scene.says(&format!(
             "sluice replay {id} --asciicast - > ~/cast; sluice replay {id} --json > ~/entries"
         ))?;
@@ -165,6 +164,27 @@ fn c14_who_comes_by_another_way_is_nobody_here() {
             said.all()
         );
 
+        // a session of the kernel below hers is hers, as long as its parents are there
+        for below in ["setsid -w", "setsid -w sh -c 'setsid -w \"$@\"' sh", "nohup"] {
+            let said = gate.walk(&format!("{below} ssh -n -o BatchMode=yes $HOST echo in"))?;
+            assert_eq!(said.text(), "in\n", "{below}: {}", said.shown());
+        }
+        let orphan = "exec > said 2>&1; until [ $(cut -d\" \" -f4 /proc/$$/stat) != $PARENT ]; do sleep 0.1; done\n\
+                      ssh -n -o BatchMode=yes $HOST echo in; echo over";
+        for (start, is_hers) in [("setsid", false), ("", true)] {
+            let said = gate.walk(&format!(
+                "rm -f said; echo '{orphan}' > orphan\n\
+                 sh -c 'export PARENT=$$; {start} sh orphan & sleep 0.3'\n\
+                 until grep -q over said; do sleep 0.1; done; cat said"
+            ))?;
+            assert_eq!(
+                said.text().contains("in\n"),
+                is_hers,
+                "`{start}`, its parents are gone: {}",
+                said.shown()
+            );
+        }
+
         // at the server itself: nobody's session, while there is one
         let mark = gate.scene.world.app.mark()?;
         gate.road.start("ssh -n $HOST 'sleep 3; /bin/uname --own'", Duration::from_secs(30))?;
@@ -175,8 +195,7 @@ fn c14_who_comes_by_another_way_is_nobody_here() {
         let mut local = gate.scene.world.command_as(&gate.scene.world.outside(), &deploy, "sh");
         hear(local.args(["-c", "/bin/uname --console; true"]))?;
         gate.road.finish(&gate.scene.stage)?;
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.closed_session()?;
         let told = gate.scene.says(&format!("sluice replay {id} --json"))?;
         assert!(told.contains("\"--own\"") && !told.contains("--console"), "{told}");
         Ok(())
@@ -458,8 +477,7 @@ fn c11_c13_what_a_terminal_showed_is_kept_and_what_was_typed_unseen_is_not() {
         terminal.type_line("printf '\\033]0;evil title\\007\\033[2Jvisible-%d\\n' 42; exit")?;
         terminal.see("visible-42")?;
         terminal.prompt(&gate.scene.stage)?;
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.closed_session()?;
         let replay = gate.scene.says(&format!("sluice replay {id} --color never"))?;
         assert!(replay.contains("visible-42") && replay.contains("length 18"), "{replay}");
         assert!(!replay.contains("geheim"), "{replay}");
@@ -468,19 +486,63 @@ fn c11_c13_what_a_terminal_showed_is_kept_and_what_was_typed_unseen_is_not() {
     });
 }
 
+/// Keeps everybody from writing to a file system, for as long as it lives.
+struct Frozen<'p>(&'p Path);
+
+impl Frozen<'_> {
+    fn new(at: &Path) -> Result<Frozen<'_>> {
+        hear(std::process::Command::new("fsfreeze").arg("-f").arg(at))?;
+        Ok(Frozen(at))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = hear(std::process::Command::new("fsfreeze").arg("-u").arg(self.0));
+    }
+}
+
+/// A device that is slow, and then takes nothing for a while: the session waits with it, and goes on behind it.
+fn while_the_device_stands_still(gate: &mut Gate, recordings: &Path) -> Result<()> {
+    let seen = gate.scene.world.people.alice.home.join("seen");
+    let lines = || fs::read_to_string(&seen).unwrap_or_default().matches("line-").count();
+    gate.road.start(
+        "ssh -tt $HOST 'for n in $(seq 100); do echo line-$n; sleep 0.05; done; echo all-of-them' < /dev/null > ~/seen",
+        Duration::from_secs(60),
+    )?;
+    until("its first lines", Duration::from_secs(20), || Ok(lines() > 5))?;
+    let frozen = Frozen::new(recordings)?;
+    // what was on record before is still on its way
+    std::thread::sleep(Duration::from_secs(1));
+    let before = lines();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(lines(), before, "a terminal goes on while nothing can be recorded");
+    assert!(before < 60, "there was nothing left to come: {before} lines");
+    drop(frozen);
+    let said = gate.road.finish(&gate.scene.stage)?;
+    let text = fs::read_to_string(&seen)?;
+    assert!(said.status == 0 && lines() == 100 && text.contains("all-of-them"), "{}\n{text}", said.shown());
+    let id = gate.scene.closed_session()?;
+    let told = gate.walk(&format!("sluice replay {id} --text --color never"))?.text();
+    let kept = (1..=100).filter(|n| told.lines().any(|line| line.trim_end().ends_with(&format!("line-{n}"))));
+    assert_eq!(kept.count(), 100, "{told}");
+    Ok(())
+}
+
 #[test]
-fn c12_nobody_goes_on_when_the_recorder_is_full() {
-    in_room("c12_nobody_goes_on_when_the_recorder_is_full", |room| {
+fn c12_nobody_goes_on_when_the_recorder_is_slow_or_full() {
+    in_room("c12_nobody_goes_on_when_the_recorder_is_slow_or_full", |room| {
         let mut gate = Gate::open(room)?;
         let recordings = Path::new(HOME).join("lib/recordings");
         // The next proxy starts on a small file system of its own.
-        let options = format!("size=24m,mode=700,uid={0},gid={0}", gate.scene.world.people.sluice.uid);
-        let mounted = hear(
-            std::process::Command::new("mount")
-                .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-                .arg(&recordings),
-        )?;
-        assert!(mounted.ok(), "{}", mounted.all());
+        let make = format!(
+            "cd {HOME} && truncate -s 24M device && mke2fs -q -t ext4 -O ^has_journal -m 0 device && \
+             mount -o loop device {0} && rmdir {0}/lost+found && chown {1}:{1} {0} && chmod 700 {0}",
+            recordings.display(),
+            gate.scene.world.people.sluice.uid
+        );
+        let made = hear(std::process::Command::new("sh").args(["-c", &make]))?;
+        assert!(made.ok(), "{}", made.all());
         let old = gate.scene.sluice()?.proxies();
         for pid in &old {
             nix::sys::signal::kill(
@@ -495,6 +557,7 @@ fn c12_nobody_goes_on_when_the_recorder_is_full() {
         })?;
         gate.road = Road::through_sluice(&gate.scene.world, &gate.scene.stage)?;
         assert_eq!(gate.walk("ssh $HOST true")?.status, 0);
+        while_the_device_stands_still(&mut gate, &recordings)?;
         let mark = gate.scene.world.app.mark()?;
         // A terminal's output is kept whole: this one fills what is left.
         gate.road.start(
@@ -532,8 +595,7 @@ fn c12_a_killed_recorder_leaves_what_it_had_and_nobody_goes_on() {
         )?;
         let count = || fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<u32>().ok());
         until("it writes", Duration::from_secs(20), || Ok(count().is_some_and(|count| count > 20)))?;
-        let listed = gate.scene.says("sluice sessions --json --limit 1")?;
-        let id = listed.split('"').find(|word| word.len() == 36).context(listed.clone())?.to_owned();
+        let id = gate.scene.last_session()?;
         let killed = Instant::now();
         for pid in gate.scene.sluice()?.proxies() {
             let pid = nix::unistd::Pid::from_raw(pid.cast_signed());

@@ -328,3 +328,49 @@ fn statements(script: &str) -> Vec<String> {
     let text = lines.collect::<Vec<_>>().join("\n");
     text.split(";\n").map(str::trim).filter(|s| !s.is_empty()).map(|s| format!("{s};")).collect()
 }
+
+/// Names in a catalogue are looked up as of now, and under locks: whoever changes or locks definitions while one is read
+/// must not end the sessions of everybody else.
+#[tokio::test]
+async fn definitions_that_are_locked_or_dropped_do_not_stop_the_reading() -> Result<()> {
+    let bare = Bare::start()?;
+    bare.database("corpus", &fixture("schema.sql"))?;
+    let client = connect(&bare, "corpus").await?;
+    let migration = connect(&bare, "corpus").await?;
+    let through = "select name from names";
+    let unknown = |catalogue: &Catalogue, text: &str| {
+        let analysis = analyse(text, catalogue, &SearchPath::default());
+        analysis.statements.iter().any(|statement| statement.unknown.is_some() && statement.stale)
+    };
+    assert!(!unknown(&*catalogue(&client).await?, through), "a view that can be read is understood");
+
+    migration.batch_execute("begin; lock table customers").await.context("LOCK")?;
+    let locked = catalogue(&client).await?;
+    assert!(unknown(&locked, through), "what can't be read is not understood, and asked for again");
+    assert!(!unknown(&locked, "select id from orders"), "the rest is known");
+    migration.batch_execute("rollback").await.context("ROLLBACK")?;
+
+    let churn = tokio::spawn(async move {
+        let made = "create view gone as select * from orders; \
+            create function gone(t text) returns text language sql as 'select t'; \
+            create rule gone as on insert to audit do also delete from ruled; \
+            create trigger gone after insert on audit for each row when (new.what is null) \
+                execute function suppress_redundant_updates_trigger(); \
+            create type gone_type as (a int); create function gone_too(t gone_type) returns int language sql as 'select 1'";
+        let dropped = "drop function gone_too; drop type gone_type; drop trigger gone on audit; drop rule gone on audit; \
+            drop function gone(text); drop view gone";
+        loop {
+            for change in [made, dropped] {
+                if migration.batch_execute(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    for _ in 0..100 {
+        catalogue(&client).await?;
+    }
+    assert!(!churn.is_finished(), "definitions changed up to the end");
+    churn.abort();
+    Ok(())
+}

@@ -36,11 +36,17 @@ enum What {
         /// The isolation tests in the place of the core's
         #[arg(long)]
         isolation: bool,
+        /// The tests of a driver of PyPI in the place of the core's: asyncpg, psycopg2
+        #[arg(long, value_name = "DRIVER", conflicts_with = "isolation")]
+        driver: Option<String>,
         /// Only the direct road: whether the tests themselves pass on this machine
         #[arg(long)]
         direct: bool,
     },
 }
+
+/// Fetches a driver's library and tests, once.
+const DRIVERS: &str = include_str!("conformance/drivers.sh");
 
 /// Fetches PostgreSQL's sources and builds its tests, once.
 const SOURCES: &str = include_str!("conformance/postgres.sh");
@@ -51,7 +57,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Conformance], &workspace)?;
     let (only, direct, wide) = match &options.what {
         What::Ssh { only, direct, wide } => (only, direct, wide),
-        What::Postgres { only, isolation, direct } => return postgres(&workspace, only, *isolation, *direct),
+        What::Postgres { only, isolation, driver, direct } => {
+            return postgres(&workspace, only, *isolation, driver.as_deref(), *direct);
+        }
     };
     let binaries = build::binaries(&workspace, true)?;
     prerequisites::provider(&workspace)?;
@@ -69,15 +77,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     openly("the conformance cases", &mut command)
 }
 
-fn postgres(workspace: &Workspace, only: &[String], isolation: bool, direct: bool) -> Result<()> {
+fn postgres(
+    workspace: &Workspace,
+    only: &[String],
+    isolation: bool,
+    driver: Option<&str>,
+    direct: bool,
+) -> Result<()> {
     let place = workspace.target_directory.join("conformance");
     let sources = place.join("postgresql");
     let mut fetch = as_root("sh");
-    quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?;
+    match driver {
+        None => quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?,
+        Some(driver) => {
+            let drivers = place.join("drivers");
+            quietly(
+                "the driver's tests",
+                fetch.args(["-c", DRIVERS, "drivers.sh"]).arg(drivers).arg(driver),
+            )?;
+        }
+    }
     let binaries = build::binaries(workspace, true)?;
     prerequisites::provider(workspace)?;
     let mut command = demo::world(&binaries, "conformance");
     command.args(["postgres", "--sources"]).arg(&sources).arg("--out").arg(place.join("differences"));
+    if let Some(driver) = driver {
+        command.args(["--driver", driver, "--drivers"]).arg(place.join("drivers"));
+    }
     if !only.is_empty() {
         command.args(["--only", &only.join(",")]);
     }

@@ -1,4 +1,4 @@
-//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | vm | fuzz | package`. One file a command.
+//! What a developer types: `cargo xtask check | build | test | demo | bench | conformance | soak | vm | fuzz | package`. One file a command.
 
 mod arrows;
 mod bench;
@@ -11,6 +11,7 @@ mod fuzz;
 mod package;
 mod prerequisites;
 mod shell;
+mod soak;
 mod test;
 mod vm;
 mod workspace;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Options),
     /// Whether plain clients notice Sluice: each case directly and through it, compared
     Conformance(conformance::Options),
+    /// Load and faults for a long time: memory stays flat, and the recording is complete
+    Soak(soak::Options),
     /// A whole host under guard, in virtual machines with the kernels that Debian has
     Vm(vm::Options),
     /// A deb and an rpm
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Vm(options) => vm::run(&options),
         Command::Package(options) => package::run(&options),
         Command::Fuzz(options) => test::fuzz(&options),

@@ -151,6 +151,10 @@ const ALL: &[Prerequisite] = &[
     debian("tmux", "tmux", Purpose::Test, "programs in a session that outlives its terminal"),
     debian("vim-tiny", "vi", Purpose::Test, "an editor that takes the whole screen"),
     debian("busybox-static", "busybox", Purpose::Test, "many programs under one name"),
+    debian("at", "/usr/sbin/atd", Purpose::Test, "runs later what a session has left with it"),
+    debian("cron", "/usr/sbin/cron", Purpose::Test, "the same"),
+    debian("systemd", "systemd-run", Purpose::Test, "a program that asks a service manager"),
+    debian("e2fsprogs", "mke2fs", Purpose::Test, "a file system that stands still for a while"),
     debian("nftables", "/usr/sbin/nft", Purpose::Test, "translates an innocent address to a database's"),
     debian("sshpass", "sshpass", Purpose::Test, "a machine that logs in by ssh with its token"),
     debian("openssh-client", "ssh", Purpose::World, "ssh, scp and sftp, the clients that people type"),
@@ -178,7 +182,14 @@ const ALL: &[Prerequisite] = &[
     debian("lintian", "lintian", Purpose::Package, "judges the deb"),
     debian("rpmlint", "rpmlint", Purpose::Package, "judges the rpm"),
     debian("pgbouncer", "pgbouncer", Purpose::Bench, "what Sluice is measured against"),
+    debian("pgbouncer", "pgbouncer", Purpose::Test, "stands in front of a server that has very many clients"),
 ];
+
+/// The packages of Debian that these purposes need.
+pub(crate) fn of_debian(purposes: &[Purpose]) -> Vec<&'static str> {
+    let needed = ALL.iter().filter(|one| purposes.contains(&one.purpose));
+    needed.filter_map(|one| if let Source::Debian(name) = one.source { Some(name) } else { None }).collect()
+}
 
 /// Installs what of these purposes is missing, after saying what and why.
 pub(crate) fn install(purposes: &[Purpose], workspace: &Workspace) -> Result<()> {

@@ -65,6 +65,9 @@ pub mod object {
 /// loader ran from, is the next loader.
 pub const LOADER: &[u8; 14] = b"sluice-loader\0";
 
+/// Last name of the proxy's file, in the same directory.
+pub const PROXY: &[u8; 8] = b"sluiced\0";
+
 const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<Inode>() == 16);

@@ -16,6 +16,7 @@ mod tests;
 mod values;
 
 pub use diagnostic::Diagnostic;
+pub use names::look_alike;
 pub use sections::{
     Agent, Algorithm, ClientLeg, ClientTls, Config, Guard, GuardMode, Host, Identity, Layer, Limits,
     MaskKind, Metrics, MetricsListen, Mode, OnFailure, PacketSockets, Policy, PostgresTarget, Protocol,
@@ -23,11 +24,17 @@ pub use sections::{
     Truth, UnixMaintenance, Unregistered, Upstream, Vouched,
 };
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Path and text of every `*.cedar` in a directory, as [`Config::policy_sources`] reads them.
 pub fn policy_sources(dir: &Path) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
     files::policy_sources(dir)
+}
+
+/// Where the loader keeps the last policy that the proxy has accepted, under `agent.state_dir`.
+#[must_use]
+pub fn good_policy(state_dir: &Path) -> PathBuf {
+    state_dir.join("good/policy")
 }
 
 impl Config {

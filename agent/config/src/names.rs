@@ -15,9 +15,9 @@ pub(crate) fn foreign_character(name: &str) -> Option<String> {
     Some(format!("it contains `{}` (U+{:04X}){what}", odd.escape_debug(), u32::from(odd)))
 }
 
-/// The Latin letter that a Cyrillic, Greek or full-width one is mistaken for. Only for messages: what is refused is
-/// refused by its block, not by this table.
-fn look_alike(character: char) -> Option<char> {
+/// The Latin letter that a Cyrillic, Greek or full-width one is mistaken for. Only for what people are shown: what is
+/// refused is refused by its block, not by this table.
+pub fn look_alike(character: char) -> Option<char> {
     const PAIRS: &[(char, char)] = &[
         ('а', 'a'),
         ('е', 'e'),

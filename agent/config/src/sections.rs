@@ -410,6 +410,8 @@ pub struct PostgresTarget {
     pub unix: Vec<PathBuf>,
     /// Who reaches the service's own sockets past Sluice.
     pub unix_maintenance: UnixMaintenance,
+    /// Whether values that nobody has classed are looked at by the detectors. Default true.
+    pub detect: bool,
 }
 
 /// Who comes to a service's own Unix socket once Sluice stands at its path.

@@ -111,7 +111,7 @@ fn what_may_be_left_out_has_its_default() {
     assert_eq!((config.guard.port, config.limits.unauthenticated), (15432, 512));
     let shop = config.target("shop").and_then(Target::postgres).expect("shop");
     assert_eq!((shop.upstream.tls, shop.client.tls), (TlsMode::VerifyFull, ClientTls::Prefer));
-    assert_eq!(shop.databases, None);
+    assert_eq!((&shop.databases, shop.detect), (&None, true));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! prohibit the addresses. Somebody at the console is told what happened and the way back (`sluice-loader disarm`), and
 //! that way works without the configuration.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nix::unistd::Gid;
 use sluice_config::{Config, OnFailure};
 
 use crate::kernel::Guard;
@@ -34,6 +36,8 @@ pub(crate) struct Served {
     pub(crate) path: PathBuf,
     /// Why it is not the file that was named; empty: it is.
     pub(crate) degraded: String,
+    /// Under which the copy is kept.
+    pub(crate) state: PathBuf,
 }
 
 /// The configuration, or the last good copy of it.
@@ -45,7 +49,14 @@ pub(crate) fn configuration(path: &Path, state: &Path) -> Result<Served, String>
         wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let wrong = match Config::load(path) {
-        Ok(config) => return Ok(Served { config, path: path.to_owned(), degraded: String::new() }),
+        Ok(config) => {
+            return Ok(Served {
+                config,
+                path: path.to_owned(),
+                degraded: String::new(),
+                state: state.to_owned(),
+            });
+        }
         Err(wrong) => words(wrong),
     };
     let copy = state.join(GOOD);
@@ -53,16 +64,17 @@ pub(crate) fn configuration(path: &Path, state: &Path) -> Result<Served, String>
         Ok(config) => {
             tracing::error!("{wrong}\nthe last good copy serves: {}", copy.display());
             let degraded = format!("{wrong}\nthe last good copy serves ({})", copy.display());
-            Ok(Served { config, path: copy, degraded })
+            Ok(Served { config, path: copy, degraded, state: state.to_owned() })
         }
         Err(_) => Err(wrong),
     }
 }
 
-/// Keeps a copy of what a guard has just stood with. That there is none is said, and no reason not to guard.
-pub(crate) fn keep(served: &Served, state: &Path) {
-    if served.degraded.is_empty()
-        && let Err(error) = copy(&served.path, &state.join(GOOD), &served.config)
+/// Keeps a copy of the file that a guard has just stood with. That there is none is said, and no reason not to guard.
+pub(crate) fn keep(path: &Path, config: &Config, state: &Path) {
+    // what has been written since is for the next time
+    if Config::load(path).is_ok_and(|now| now == *config)
+        && let Err(error) = copy(path, &state.join(GOOD), config)
     {
         tracing::warn!(%error, "no copy of the configuration could be kept in {}", state.display());
     }
@@ -70,16 +82,27 @@ pub(crate) fn keep(served: &Served, state: &Path) {
 
 fn copy(from: &Path, to: &Path, config: &Config) -> io::Result<()> {
     let bytes = fs::read(from)?;
-    let (Some(dir), Ok(account)) = (to.parent(), grounds::account(config)) else {
+    let dir = to.parent().ok_or_else(|| io::Error::other("no directory to keep it in"))?;
+    let group = directory(dir, config)?;
+    put(to, &bytes, group)
+}
+
+/// A directory that the proxy may read and root alone may write; the proxy's group.
+fn directory(dir: &Path, config: &Config) -> io::Result<Gid> {
+    let Ok(account) = grounds::account(config) else {
         return Err(io::Error::other("nobody to keep it for"));
     };
     if fs::metadata(dir.parent().unwrap_or(dir))?.uid() != 0 {
         return Err(io::Error::other("the directory is not root's"));
     }
     fs::create_dir_all(dir)?;
-    // the proxy has to read it, and nobody else has a use for it
     nix::unistd::chown(dir, Some(0.into()), Some(account.gid))?;
     fs::set_permissions(dir, Permissions::from_mode(0o750))?;
+    Ok(account.gid)
+}
+
+/// Writes a file, whole or not at all: the proxy has to read it, and nobody else has a use for it.
+fn put(to: &Path, bytes: &[u8], group: Gid) -> io::Result<()> {
     let new = to.with_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -91,11 +114,62 @@ fn copy(from: &Path, to: &Path, config: &Config) -> io::Result<()> {
         .mode(0o640)
         .custom_flags(libc::O_NOFOLLOW)
         .open(&new)?;
-    file.write_all(&bytes)?;
-    nix::unistd::fchown(&file, Some(0.into()), Some(account.gid))?;
+    file.write_all(bytes)?;
+    nix::unistd::fchown(&file, Some(0.into()), Some(group))?;
     fs::set_permissions(&new, Permissions::from_mode(0o640))?;
     file.sync_all()?;
     fs::rename(new, to)
+}
+
+/// Keeps a copy of the policy that the proxy has accepted, if it still is what it was before the proxy read it: `before`.
+pub(crate) fn keep_policy(config: &Config, before: Option<Texts>) {
+    let (Some(before), Some(now)) = (before, policy(config)) else { return };
+    if before == now
+        && let Err(error) = copy_policy(config, &now)
+    {
+        tracing::warn!(%error, "no copy of the policy could be kept in {}", config.agent.state_dir.display());
+    }
+}
+
+/// Path and text of each file of the policy.
+pub(crate) type Texts = Vec<(String, String)>;
+
+/// The policy's files as they are; nothing where one can't be read.
+pub(crate) fn policy(config: &Config) -> Option<Texts> {
+    config.policy_sources().ok()
+}
+
+fn copy_policy(config: &Config, texts: &Texts) -> io::Result<()> {
+    let home = sluice_config::good_policy(&config.agent.state_dir);
+    let named: Vec<(&OsStr, &str)> =
+        texts.iter().filter_map(|(path, text)| Some((Path::new(path).file_name()?, text.as_str()))).collect();
+    let same =
+        |(name, text): &(&OsStr, &str)| fs::read(home.join(name)).is_ok_and(|there| there == text.as_bytes());
+    let count = fs::read_dir(&home).map_or(0, Iterator::count);
+    if count == named.len() && named.iter().all(same) {
+        return Ok(());
+    }
+    // a directory at a time, so that a copy is never of two policies
+    let (new, old) = (home.with_extension("new"), home.with_extension("old"));
+    for left in [&new, &old] {
+        match fs::remove_dir_all(left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    directory(new.parent().unwrap_or(&new), config)?;
+    let group = directory(&new, config)?;
+    for (name, text) in named {
+        put(&new.join(name), text.as_bytes(), group)?;
+    }
+    match fs::rename(&home, &old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(&new, &home)?;
+    // what was good before is of no use any more
+    let _ = fs::remove_dir_all(&old);
+    Ok(())
 }
 
 /// The guard does not stand, for this reason.

@@ -2,6 +2,7 @@
 //! opens what only root can open, hands it over to `sluiced`, and starts that again whenever it ends.
 
 mod diag;
+mod door;
 mod failure;
 mod grounds;
 mod kernel;
@@ -49,6 +50,10 @@ struct Arguments {
     /// agent.state_dir, for a host whose configuration can't be read: the last good copy of it is kept there
     #[arg(long, global = true, value_name = "DIRECTORY", default_value = "/var/lib/sluice")]
     state: PathBuf,
+    /// The proxy is this unit of the service manager, in the same slice, and comes by itself; without it, this program
+    /// starts the proxy
+    #[arg(long, value_name = "UNIT")]
+    proxy_unit: Option<String>,
     #[command(subcommand)]
     command: Option<Act>,
 }
@@ -122,7 +127,7 @@ fn main() -> ExitCode {
             let said = Said { reason, lasts, remove };
             disarm(&arguments.config, &arguments.state, pins, said)
         }
-        None => guard(&arguments.config, &arguments.state),
+        None => guard(&arguments.config, &arguments.state, arguments.proxy_unit.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,7 +138,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn guard(path: &Path, state: &Path) -> Result<(), (u8, String)> {
+fn guard(path: &Path, state: &Path, unit: Option<&str>) -> Result<(), (u8, String)> {
     if !nix::unistd::geteuid().is_root() {
         return Err((
             1,
@@ -144,13 +149,15 @@ fn guard(path: &Path, state: &Path) -> Result<(), (u8, String)> {
     let served = failure::configuration(path, state).map_err(|wrong| (EX_CONFIG, wrong))?;
     // what another one holds is left as it is
     let _alone = alone(&served.config).map_err(|why| (1, why))?;
-    let armed = serve::Loader::arm(path, &served, signals);
+    let armed = serve::Loader::arm(path, &served, unit, signals);
     let mut loader = armed.map_err(|why| {
         failure::answer(&served.config, &why);
         (1, why)
     })?;
     failure::over();
-    failure::keep(&served, state);
+    if served.degraded.is_empty() {
+        failure::keep(&served.path, &served.config, state);
+    }
     notify::ready();
     loader.run().map_err(|e| (1, e))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -166,6 +166,21 @@ fn terminal(device: i32) -> String {
 /// Id of a cgroup, as the kernel programs see it.
 pub(crate) fn cgroup_id(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// Directory of the cgroup (v2) that a process is in.
+pub(crate) fn cgroup_of(pid: u32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let root = crate::grounds::cgroup_mount(&mounts)?;
+    Some(root.join(own.trim_start_matches('/')))
+}
+
+/// The process that traces this one; 0: nobody does.
+pub(crate) fn tracer(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse().ok()
 }
 
 /// How a child ended, by its status; nothing where it did not by itself within `patience`, and was ended.

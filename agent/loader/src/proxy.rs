@@ -1,4 +1,5 @@
-//! The proxy as a process: started without privilege, spoken to over one socket, ended when it misbehaves.
+//! The proxy as a process: started without privilege (by this process, or by the service manager), spoken to over one
+//! socket, ended when it misbehaves.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -10,12 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 use prost::Message as _;
 use sluice_api::handover::{FromLoader, FromProxy, from_loader, from_proxy};
 
+use crate::door::Guest;
 use crate::grounds::Account;
 use crate::kernel::Guard;
 use crate::{process, sys};
@@ -35,9 +38,59 @@ struct Packet {
     descriptors: Vec<OwnedFd>,
 }
 
+/// How its process is held.
+enum Held {
+    /// This process has made it.
+    Child(Child),
+    /// The service manager has ([`crate::door`]).
+    Guest { pid: u32, process: OwnedFd },
+}
+
+impl Held {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.id(),
+            Self::Guest { pid, .. } => *pid,
+        }
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Child(child) => {
+                let status = child.try_wait().ok()??;
+                Some(match (status.code(), status.signal()) {
+                    (Some(code), _) => format!("exit status {code}"),
+                    (_, Some(signal)) => format!("signal {signal}"),
+                    _ => "no status".to_owned(),
+                })
+            }
+            // readable once it has ended; how is its parent's to know
+            Self::Guest { process, .. } => {
+                let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+                let ended = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+                ended.then(|| "the service manager knows how".to_owned())
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        // it may have ended by itself just now
+        match self {
+            Self::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::Guest { process, .. } => {
+                let _ = sys::kill_process(process.as_fd());
+            }
+        }
+    }
+}
+
 /// A running proxy.
 pub(crate) struct Proxy {
-    child: Child,
+    held: Held,
     socket: OwnedFd,
     waiting: VecDeque<Packet>,
     /// When it was started.
@@ -94,8 +147,13 @@ impl Proxy {
         sys::before_exec(&mut command, account, theirs.as_raw_fd(), PROXY_END);
         let child = command.spawn().map_err(|e| format!("starting {}: {e}", program.display()))?;
         drop(theirs);
-        let mut proxy =
-            Self { child, socket: ours, waiting: VecDeque::new(), since: Instant::now(), ready: false };
+        let mut proxy = Self {
+            held: Held::Child(child),
+            socket: ours,
+            waiting: VecDeque::new(),
+            since: Instant::now(),
+            ready: false,
+        };
         proxy.settle(cgroup, guard).inspect_err(|_error| {
             proxy.kill();
         })?;
@@ -104,11 +162,25 @@ impl Proxy {
         Ok(proxy)
     }
 
+    /// Takes a proxy that the service manager has started, in a cgroup of its own, and tells the guard which process it is.
+    pub(crate) fn welcome(guest: Guest, cgroup: &Path, guard: &mut Guard) -> Result<Self, String> {
+        let Guest { pid, process, socket } = guest;
+        let held = Held::Guest { pid, process };
+        let proxy = Self { held, socket, waiting: VecDeque::new(), since: Instant::now(), ready: false };
+        proxy.admit(cgroup, guard)?;
+        tracing::info!(pid, "sluiced has come");
+        Ok(proxy)
+    }
+
     fn settle(&mut self, cgroup: &Path, guard: &mut Guard) -> Result<(), String> {
-        let pid = self.pid();
         fs::create_dir_all(cgroup)
-            .and_then(|()| fs::write(cgroup.join("cgroup.procs"), pid.to_string()))
+            .and_then(|()| fs::write(cgroup.join("cgroup.procs"), self.pid().to_string()))
             .map_err(|e| format!("the proxy's cgroup {}: {e}", cgroup.display()))?;
+        self.admit(cgroup, guard)
+    }
+
+    fn admit(&self, cgroup: &Path, guard: &mut Guard) -> Result<(), String> {
+        let pid = self.pid();
         let id = process::cgroup_id(cgroup).ok_or("the proxy's cgroup has gone")?;
         let start = process::start_ticks(pid).ok_or("sluiced has ended at once")?;
         guard.admit(pid, start, id).map_err(|e| e.to_string())
@@ -116,7 +188,7 @@ impl Proxy {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.held.pid()
     }
 
     /// To be polled; writable only while something waits.
@@ -183,19 +255,14 @@ impl Proxy {
 
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
-        Some(match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (_, Some(signal)) => format!("signal {signal}"),
-            _ => "no status".to_owned(),
-        })
+        self.held.ended()
     }
 
     /// It has closed its socket: a moment to end by itself, since its last words say why, and then no more.
     pub(crate) fn leave(&mut self) {
         let began = Instant::now();
         while began.elapsed() < LAST_WORDS {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if self.held.ended().is_some() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -205,9 +272,7 @@ impl Proxy {
 
     /// Ends it now.
     pub(crate) fn kill(&mut self) {
-        // it may have ended by itself just now
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.held.kill();
     }
 }
 

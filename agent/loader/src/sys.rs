@@ -221,6 +221,29 @@ pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     owned(bpf(BPF_OBJ_GET, &mut Attr([low, high, 0, 0, 0, 0, 0, 0]))?)
 }
 
+/// Holds on to a process: what is asked of the descriptor later is of this process and of no other with its number.
+pub(crate) fn process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    #[expect(unsafe_code, reason = "pidfd_open(2) has no wrapper")]
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) })
+}
+
+/// SIGKILL to a process that is held by [`process`].
+pub(crate) fn kill_process(process: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: without information about the signal the pointer is null, which the call takes.
+    #[expect(unsafe_code, reason = "pidfd_send_signal(2) has no wrapper")]
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            libc::c_long::from(process.as_raw_fd()),
+            libc::c_long::from(libc::SIGKILL),
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 pub(crate) fn boot_ns() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)

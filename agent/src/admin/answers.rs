@@ -96,7 +96,13 @@ pub(super) async fn status_report(house: &House) -> Result<admin::StatusReport, 
     if !layers.degraded.is_empty() {
         components.push(component("config", "degraded", layers.degraded));
     }
-    components.push(component("policy", "ok", house.gate.policy_digest()));
+    let fault = house.settings.load().policy_fault.clone();
+    let digest = house.gate.policy_digest();
+    components.push(if fault.is_empty() {
+        component("policy", "ok", digest)
+    } else {
+        component("policy", "degraded", format!("{digest}: {fault}"))
+    });
     let places = house.link.destinations();
     Ok(admin::StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),

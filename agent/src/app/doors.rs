@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::House;
-use super::run::chain;
+use super::run::{chain, most_connections};
 use crate::audit;
 use crate::intake::{self, Inbound, NoEntry};
 use crate::services::Service as _;
@@ -54,7 +54,7 @@ impl Drop for UnixDoors {
 
 /// A connection that the kernel brought here.
 pub(super) async fn connection(house: Arc<House>, stream: TcpStream) {
-    let Some(_place) = place(&house) else { return };
+    let Some(_place) = place(&house) else { return turn_away(house, stream).await };
     let inbound = match Inbound::identify(stream, &house.link, house.own_port).await {
         Ok(inbound) => inbound,
         Err(error) => return refused(&house, "", &chain(&error), &[]),
@@ -68,11 +68,8 @@ pub(super) async fn connection(house: Arc<House>, stream: TcpStream) {
 
 /// One that came by a service's Unix socket.
 async fn over_unix(house: Arc<House>, name: Arc<str>, path: Arc<str>, stream: UnixStream) {
-    let Some(_place) = place(&house) else { return };
-    let target = house.settings.load().target(&name).cloned();
-    let Some((target, destination)) =
-        target.and_then(|target| Some((Arc::clone(&target), service(&target, &path)?)))
-    else {
+    let Some(_place) = place(&house) else { return turn_away_over_unix(house, &name, path, stream).await };
+    let Some((target, destination)) = service_of(&house, &name, &path) else {
         return refused(&house, &name, "no such service of this host is configured", &[]);
     };
     let inbound = Inbound::over_unix(stream, path, destination, &house.link, house.ticks_per_second).await;
@@ -82,6 +79,40 @@ async fn over_unix(house: Arc<House>, name: Arc<str>, path: Arc<str>, stream: Un
         Err(NoEntry::Gone) => {}
         Err(error) => refused(&house, &target.name, &chain(&error), &[]),
     }
+}
+
+/// There is no room. As far as there is room for that, a client is told in its protocol; and whoever only wants to cancel
+/// what his session does is heard.
+async fn turn_away(house: Arc<House>, stream: TcpStream) {
+    let Ok(_place) = Arc::clone(&house.turned_away).try_acquire_owned() else { return };
+    let Ok(inbound) = Inbound::identify(stream, &house.link, house.own_port).await else { return };
+    let Some(target) = house.target_of(&inbound) else { return };
+    tell_of_no_room(&house, inbound, &target).await;
+}
+
+async fn turn_away_over_unix(house: Arc<House>, name: &str, path: Arc<str>, stream: UnixStream) {
+    let Ok(_place) = Arc::clone(&house.turned_away).try_acquire_owned() else { return };
+    let Some((target, destination)) = service_of(&house, name, &path) else { return };
+    let inbound = Inbound::over_unix(stream, path, destination, &house.link, house.ticks_per_second).await;
+    if let Ok(inbound) = inbound {
+        tell_of_no_room(&house, inbound, &target).await;
+    }
+}
+
+async fn tell_of_no_room(house: &Arc<House>, inbound: Inbound, target: &Arc<Target>) {
+    if target.protocol() == Protocol::Postgres {
+        let most = most_connections(&house.settings.load().config);
+        let why = format!("Sluice has as many connections as it may have at one time ({most})");
+        let hint = "Close sessions that are not needed; the administrator of this host can raise limits.connections.";
+        Arc::clone(&house.postgres).turn_away(inbound, target, house, (&why, hint)).await;
+    }
+}
+
+/// The target of this name, and where the service is whose Unix socket has this path.
+fn service_of(house: &House, name: &str, path: &str) -> Option<(Arc<Target>, SocketAddr)> {
+    let target = house.settings.load().target(name).cloned()?;
+    let destination = service(&target, path)?;
+    Some((target, destination))
 }
 
 /// Where the service is reached whose Unix socket has this path: PostgreSQL's ends with the port.

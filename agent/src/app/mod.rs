@@ -35,13 +35,15 @@ pub struct Settings {
     pub config: Config,
     /// Its targets.
     pub targets: Vec<Arc<Target>>,
+    /// Why the last good copy of the policy serves; empty: what stands in its files does.
+    pub policy_fault: String,
 }
 
 impl Settings {
     /// Of a checked configuration.
     pub fn new(config: Config) -> Self {
         let targets = config.targets.iter().cloned().map(Arc::new).collect();
-        Self { config, targets }
+        Self { config, targets, policy_fault: String::new() }
     }
 
     /// The target of this name.
@@ -88,6 +90,8 @@ pub struct House {
     pub connections: Arc<Semaphore>,
     /// Connections that have not logged in.
     pub unauthenticated: Arc<Semaphore>,
+    /// Connections beyond, which are told that there is no room for them.
+    pub turned_away: Arc<Semaphore>,
     /// What stands around this process.
     pub fence: Fence,
     /// Clock ticks per second, to compare start times of the kernel with those of /proc.
@@ -140,13 +144,51 @@ pub fn load(path: &Path) -> Result<(Config, Policy), String> {
     Ok((config, policy))
 }
 
+/// What a proxy starts with.
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Its policy, or the last good copy of it.
+    pub policy: Policy,
+    /// Why it is the copy; empty: it is not.
+    pub policy_fault: String,
+}
+
+/// The same at a start, where a policy that is none is served by the last one that was: the loader keeps that, and root
+/// alone can write it.
+///
+/// # Errors
+/// As [`load`], where there is no such copy either.
+pub fn start(path: &Path) -> Result<Loaded, String> {
+    let join = |list: Vec<String>| list.join("\n");
+    let config = Config::load(path).map_err(|d| join(d.iter().map(ToString::to_string).collect()))?;
+    let wrong = match policy(&config) {
+        Ok(policy) => return Ok(Loaded { config, policy, policy_fault: String::new() }),
+        Err(wrong) => wrong,
+    };
+    let copy = sluice_config::good_policy(&config.agent.state_dir);
+    match policy_in(&copy) {
+        Ok(policy) => {
+            let policy_fault = format!("{wrong}\nthe last good copy serves ({})", copy.display());
+            tracing::error!("{policy_fault}");
+            Ok(Loaded { config, policy, policy_fault })
+        }
+        Err(_) => Err(wrong),
+    }
+}
+
 /// The policy of a configuration.
 ///
 /// # Errors
 /// As [`load`].
 pub fn policy(config: &Config) -> Result<Policy, String> {
+    policy_in(&config.policy.dir)
+}
+
+fn policy_in(dir: &Path) -> Result<Policy, String> {
     let join = |list: Vec<String>| list.join("\n");
-    let texts = config.policy_sources().map_err(|d| join(d.iter().map(ToString::to_string).collect()))?;
+    let texts =
+        sluice_config::policy_sources(dir).map_err(|d| join(d.iter().map(ToString::to_string).collect()))?;
     let sources: Vec<_> = texts.iter().map(|(name, text)| Source { name, text }).collect();
     Policy::load(&sources).map_err(|d| join(d.iter().map(ToString::to_string).collect()))
 }

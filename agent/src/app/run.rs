@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, getrlimit};
 use sluice_config::Config;
-use sluice_policy::Policy;
 use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::doors::{self, UnixDoors};
 use super::reload::Batches;
-use super::{House, Settings};
+use super::{House, Loaded, Settings};
 use crate::audit::{self, Audit};
 use crate::fence::Fence;
 use crate::gate::{Approvals, EndReason, Gate};
@@ -36,14 +37,19 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// After that, and when the loader is gone: to tell the clients and seal the recordings.
 const SEAL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Connections that are being told at one time that there is no room; more are closed without a word.
+const TURNED_AWAY: u32 = 64;
+/// Descriptors of a connection: the client, the target, the recording; and one to end it by, or to ask the target by.
+const DESCRIPTORS_EACH: u64 = 4;
+/// And of everything else, those who are turned away among it.
+const OWN_DESCRIPTORS: u64 = 256;
+
 /// What the process has before it has threads.
 pub struct Start {
     /// `--config`.
     pub config_path: PathBuf,
-    /// What stands there.
-    pub config: Config,
-    /// And its policy.
-    pub policy: Policy,
+    /// What stands there, and its policy.
+    pub loaded: Loaded,
     /// The socket to the loader.
     pub loader: OwnedFd,
     /// What stands around the process.
@@ -55,7 +61,8 @@ pub struct Start {
 /// # Errors
 /// In words, what kept it from serving.
 pub async fn run(start: Start) -> Result<(), String> {
-    let (link, endowment, mut news) = LoaderLink::begin(start.loader).await.map_err(|e| chain(&e))?;
+    let (link, endowment, mut news) =
+        LoaderLink::begin(start.loader, &start.loaded.policy_fault).await.map_err(|e| chain(&e))?;
     let secrets = Arc::new(Secrets::default());
     let mut batches = Batches::default();
     let early = first_secrets(&secrets, &mut batches, &mut news).await;
@@ -65,7 +72,7 @@ pub async fn run(start: Start) -> Result<(), String> {
         listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |at| at.port());
     let parts =
         Parts { link, secrets, fence: start.fence, ticks_per_second: endowment.ticks_per_second, own_port };
-    let house = build(start.config_path, start.config, start.policy, parts)?;
+    let house = build(start.config_path, start.loaded, parts)?;
 
     tokio::spawn(Arc::clone(&house.audit).sync_forever());
     tokio::spawn(watch_recorder(Arc::clone(&house)));
@@ -91,8 +98,14 @@ pub async fn run(start: Start) -> Result<(), String> {
     for said in early {
         hear(&house, &mut batches, &mut unix, said).await;
     }
+    // a stop of the unit, which the service manager asks for by a signal
+    let mut stop = signal(SignalKind::terminate()).map_err(|e| chain(&e))?;
     let patience = loop {
-        match news.recv().await {
+        let said = tokio::select! {
+            said = news.recv() => said,
+            _ = stop.recv() => Some(News::Stop),
+        };
+        match said {
             Some(News::Stop) => break FINISH_PATIENCE,
             Some(said) => hear(&house, &mut batches, &mut unix, said).await,
             None => {
@@ -161,7 +174,8 @@ struct Parts {
     own_port: u16,
 }
 
-fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> Result<Arc<House>, String> {
+fn build(config_path: PathBuf, loaded: Loaded, parts: Parts) -> Result<Arc<House>, String> {
+    let Loaded { config, policy, policy_fault } = loaded;
     let state = config.agent.state_dir.clone();
     let audit = Audit::start(&config.agent.log_dir).map_err(|e| chain(&e))?;
     let recorder = Recorder::start(&state, &config.recording).map_err(|e| chain(&e))?;
@@ -178,9 +192,17 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
     let identity = Identity::new(&config.identity, secret).map_err(|e| chain(&e))?;
     let permits =
         |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS)));
+    let connections = most_connections(&config);
+    if connections < config.limits.connections {
+        tracing::warn!(
+            connections,
+            "limits.connections is more than the descriptors of this process allow: raise LimitNOFILE of the loader"
+        );
+    }
     let house = House {
-        connections: permits(config.limits.connections),
-        unauthenticated: permits(config.limits.unauthenticated),
+        connections: permits(connections),
+        unauthenticated: permits(config.limits.unauthenticated.min(connections)),
+        turned_away: permits(TURNED_AWAY),
         mask_key: mask_key(&state.join("keys/mask.key"))?,
         gate: Gate::with_approvals(
             policy,
@@ -188,7 +210,7 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
             Approvals::kept_in(state.join("keys/grants.json")),
         ),
         upstreams: Arc::new(Upstreams::new(Arc::clone(&parts.secrets))),
-        settings: ArcSwap::from_pointee(Settings::new(config)),
+        settings: ArcSwap::from_pointee(Settings { policy_fault, ..Settings::new(config) }),
         identity: ArcSwap::from_pointee(identity),
         bindings: Arc::default(),
         authority: Arc::new(authority),
@@ -207,6 +229,18 @@ fn build(config_path: PathBuf, config: Config, policy: Policy, parts: Parts) -> 
     };
     house.configure_targets(&house.settings.load());
     Ok(Arc::new(house))
+}
+
+/// `limits.connections`, or as many as there are descriptors for: whoever can't be served is to be told so, which takes
+/// descriptors as well.
+pub(super) fn most_connections(config: &Config) -> u32 {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    most_by(descriptors).min(config.limits.connections)
+}
+
+fn most_by(descriptors: Option<u64>) -> u32 {
+    let most = |all: u64| (all.saturating_sub(OWN_DESCRIPTORS) / DESCRIPTORS_EACH).max(1);
+    descriptors.map_or(u32::MAX, |all| u32::try_from(most(all)).unwrap_or(u32::MAX))
 }
 
 fn finding_words(finding: &Finding) -> (&'static str, String) {
@@ -265,7 +299,7 @@ async fn watch_recorder(house: Arc<House>) {
 
 async fn finish(house: &House, patience: Duration) {
     // what was accepted a moment ago is no session yet, and is to have its answer
-    let all = usize::try_from(house.settings.load().config.limits.connections).unwrap_or(usize::MAX);
+    let all = usize::try_from(most_connections(&house.settings.load().config)).unwrap_or(usize::MAX);
     let answered = async {
         while house.connections.available_permits() < all {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -304,4 +338,18 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_by;
+
+    #[test]
+    fn there_are_no_more_connections_than_descriptors_for_them() {
+        assert_eq!(most_by(None), u32::MAX);
+        assert_eq!(most_by(Some(1024)), 192);
+        assert_eq!(most_by(Some(20_000)), 4936);
+        assert_eq!(most_by(Some(64)), 1);
+        assert_eq!(most_by(Some(u64::MAX)), u32::MAX);
+    }
 }

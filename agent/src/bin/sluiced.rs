@@ -1,26 +1,39 @@
-//! The proxy. Started by `sluice-loader`, never by hand.
+//! The proxy. Started by `sluice-loader` or as the unit `sluiced.service`, never by hand.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use sluice_agent::app::{self, Start};
 use sluice_agent::fence::{self, Grounds};
+use sluice_agent::intake::link;
 use tracing_subscriber::EnvFilter;
 
 /// sysexits.h: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
-/// The proxy of Sluice. sluice-loader starts it and hands it its sockets; it can't be started by hand.
+/// The proxy of Sluice. sluice-loader hands it its sockets; it can't be started by hand.
 #[derive(Parser)]
 #[command(name = "sluiced", version)]
 struct Arguments {
-    /// Descriptor of the socket to sluice-loader
+    #[command(flatten)]
+    loader: Loader,
+    /// The configuration; by default the one that sluice-loader serves
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Where the loader is.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Loader {
+    /// Descriptor of the socket to sluice-loader, which has started this
     #[arg(long, value_name = "NUMBER")]
-    loader_fd: i32,
-    /// The configuration
-    #[arg(long, value_name = "FILE", default_value = "/etc/sluice/sluice.toml")]
-    config: PathBuf,
+    loader_fd: Option<i32>,
+    /// Where sluice-loader waits for this
+    #[arg(long, value_name = "SOCKET")]
+    loader: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -39,11 +52,16 @@ fn main() -> ExitCode {
 
 fn serve(arguments: Arguments) -> Result<(), (u8, String)> {
     let failed = |message: String| (1, message);
-    let loader = sluice_abi::user::inherited(arguments.loader_fd)
-        .map_err(|e| failed(format!("descriptor {} of --loader-fd: {e}", arguments.loader_fd)))?;
-    let (config, policy) = app::load(&arguments.config).map_err(|e| (EX_CONFIG, e))?;
+    let loader = reach(&arguments.loader).map_err(failed)?;
+    // what it says first says which configuration it serves, which may be the last good copy
+    let served = match arguments.config {
+        Some(path) => path,
+        None => link::served(&loader).map_err(|e| failed(e.to_string()))?,
+    };
+    let loaded = app::start(&served).map_err(|e| (EX_CONFIG, e))?;
+    let config = &loaded.config;
     let mut read = fence::system_grounds();
-    read.extend(arguments.config.parent().map(PathBuf::from));
+    read.extend(served.parent().map(PathBuf::from));
     read.push(config.policy.dir.clone());
     read.extend(config.identity.ca_file.clone());
     read.extend(config.targets.iter().filter_map(|target| target.postgres()?.upstream.ca_file.clone()));
@@ -55,6 +73,17 @@ fn serve(arguments: Arguments) -> Result<(), (u8, String)> {
         .enable_all()
         .build()
         .map_err(|e| failed(format!("the runtime could not be started: {e}")))?;
-    let start = Start { config_path: arguments.config, config, policy, loader, fence };
+    let start = Start { config_path: served, loaded, loader, fence };
     runtime.block_on(app::run(start)).map_err(failed)
+}
+
+fn reach(loader: &Loader) -> Result<OwnedFd, String> {
+    match loader {
+        Loader { loader_fd: Some(number), .. } => sluice_abi::user::inherited(*number)
+            .map_err(|e| format!("descriptor {number} of --loader-fd: {e}")),
+        Loader { loader: Some(path), .. } => {
+            link::reach(path).map_err(|e| format!("sluice-loader at {}: {e}", path.display()))
+        }
+        Loader { .. } => Err("where sluice-loader is was not said".to_owned()),
+    }
 }

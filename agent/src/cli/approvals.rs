@@ -1,5 +1,7 @@
 //! `sluice approvals`, `approve`, `deny`, `grants`, `revoke`.
 
+mod screen;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -102,9 +104,8 @@ fn render(a: &admin::Approval) -> String {
         safe(&a.database),
         time(a.requested_us)
     );
-    for line in safe_lines(&a.text).lines() {
-        out.push_str(&format!("    {line}\n"));
-    }
+    out.push_str(&screen::statement(&a.text));
+    out.push_str(&screen::warnings(std::iter::once(&a.text).chain(&a.parameters)));
     for (i, parameter) in a.parameters.iter().enumerate() {
         out.push_str(&format!("    ${} = {}\n", i + 1, safe(parameter)));
     }
@@ -156,4 +157,84 @@ fn decide(
         safe(&person(approval.requester.as_ref()))
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, parameters: &[&str]) -> String {
+        let approval = admin::Approval {
+            id: "a1".into(),
+            text: text.into(),
+            parameters: parameters.iter().map(|p| (*p).to_owned()).collect(),
+            reason: "because\u{1b}]0;evil\u{7}\nrule x, needs 0 of nobody".into(),
+            preview: "Delete on orders\u{202e}".into(),
+            rule: "delete".into(),
+            group: "dba".into(),
+            needed: 1,
+            ..admin::Approval::default()
+        };
+        anstream::adapter::strip_str(&render(&approval)).to_string()
+    }
+
+    /// What could make an approver see something else than what runs. Each is tried on the plain text first: it is there.
+    #[test]
+    fn what_the_approver_sees_is_what_runs() {
+        let hostile = [
+            // the end of the line is overwritten, or the screen is
+            ("delete from orders -- \rselect 1", "\\u{d}select 1"),
+            ("delete from orders\u{1b}[2K\u{1b}[1Gselect 1", "\\u{1b}[2K\\u{1b}[1G"),
+            ("delete from orders\u{9b}2J", "\\u{9b}2J"),
+            ("delete from orders /*\u{8}\u{8}*/", "\\u{8}\\u{8}"),
+            // the writing direction is turned
+            ("delete from orders where id = '\u{202e}7 = di'", "\\u{202e}7 = di"),
+            ("delete from orders where id = '\u{2067}x\u{2069}'", "\\u{2067}x\\u{2069}"),
+            // what nobody sees makes another name
+            ("delete from \"orders\u{200b}\"", "orders\\u{200b}"),
+            ("delete from \"ord\u{3164}ers\"", "ord\\u{3164}ers"),
+            ("delete from orders where note = '\u{a0}'", "'\\u{a0}'"),
+        ];
+        for (text, seen) in hostile {
+            let shown = shown(text, &[]);
+            assert!(shown.contains(seen), "{shown}");
+            let odd = |c: char| c != '\n' && super::super::terminal::harmful(c);
+            assert!(!shown.chars().any(odd), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn look_alikes_are_named() {
+        // Cyrillic o and c; a full-width one; in a parameter
+        let shown = shown("delete from \"\u{43e}rders\"", &["\u{441}ard", "\u{ff50}aypal"]);
+        for part in ["U+043E, which only looks like `o`", "U+0441, which only looks like `c`", "U+FF50"] {
+            assert!(shown.contains(part), "{part}\n{shown}");
+        }
+        // people write their own languages
+        let plain = self::shown("delete from orders where note = 'Москва, Zürich, Αθήνα'", &["東京"]);
+        assert!(!plain.contains("looks like"), "{plain}");
+    }
+
+    #[test]
+    fn nothing_hides_past_the_screen() {
+        let far = format!("delete from notes where id = 7{}or true", " ".repeat(400));
+        let shown = shown(&far, &[]);
+        assert!(shown.contains("id = 7⟨400 spaces⟩or true"), "{shown}");
+        let below = format!("select 1;{}delete from orders", "\n".repeat(300));
+        let shown = self::shown(&below, &[]);
+        assert!(shown.lines().count() < 20 && shown.contains("⟨299 empty lines⟩"), "{shown}");
+        // what can't be shortened is counted, where the eye is: at the end
+        let long: String = (0..200).map(|n| format!("update t set a = {n};\n")).collect();
+        let shown = self::shown(&long, &[]);
+        let after = shown.split_once("update t set a = 199;").map_or("", |(_, after)| after);
+        assert!(after.contains("200 lines"), "{after}");
+        assert_eq!(shown.matches("update t set a").count(), 200, "all of it is there");
+    }
+
+    #[test]
+    fn a_reason_makes_no_lines_of_its_own() {
+        let shown = shown("delete from orders", &[]);
+        assert!(shown.contains("because\\u{1b}]0;evil\\u{7}\\u{a}rule x"), "{shown}");
+        assert!(shown.contains("orders\\u{202e}"), "{shown}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 
 use anstyle::{AnsiColor, Style};
 use time::OffsetDateTime;
@@ -19,8 +20,8 @@ pub(super) const HEAD: Style = Style::new().bold();
 /// What is there for the curious.
 pub(super) const DIM: Style = Style::new().dimmed();
 
-/// Text from outside, harmless for a terminal and for the eye: control characters (C0, C1), line breaks and the
-/// characters that turn the writing direction are shown as escapes.
+/// Text from outside, harmless for a terminal and for the eye: control characters (C0, C1), line breaks, the characters
+/// that turn the writing direction, those that nobody sees, and spaces that are no space are shown as escapes.
 pub(super) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -47,10 +48,30 @@ pub(super) fn safe_lines(text: &str) -> String {
     out
 }
 
+/// What a font shows nothing for, or what moves what it shows (Unicode: Default_Ignorable_Code_Point, Bidi_Control, and
+/// letters that are blank).
+const INVISIBLE: [RangeInclusive<char>; 16] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{e0000}'..='\u{e0fff}',
+];
+
 /// Does something to a terminal, or to the eye.
 pub(super) fn harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    c.is_control() || (c.is_whitespace() && c != ' ') || INVISIBLE.iter().any(|range| range.contains(&c))
 }
 
 /// Microseconds since 1970 as `2026-11-24 09:30:00Z`.
@@ -175,6 +196,34 @@ mod tests {
         table.row(["1234".into(), "a\u{1b}[2Jb".into()]);
         let plain = anstream::adapter::strip_str(&table.render()).to_string();
         assert_eq!(plain, "ID    TARGET\n7     shop\n1234  a\\u{1b}[2Jb\n");
+    }
+
+    #[test]
+    fn what_nobody_sees_is_shown_and_what_people_write_is_left() {
+        for odd in [
+            '\u{1b}',
+            '\u{7f}',
+            '\u{9b}',
+            '\r',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{2003}',
+            '\u{200b}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2060}',
+            '\u{3000}',
+            '\u{3164}',
+            '\u{feff}',
+            '\u{fe0f}',
+            '\u{e0041}',
+            '\u{2028}',
+        ] {
+            let shown = safe_lines(&format!("a{odd}b"));
+            assert_eq!(shown, format!("a{}b", odd.escape_unicode()), "U+{:04X}", u32::from(odd));
+        }
+        let plain = "Zürich, Łódź, Москва, 東京, Ελλάδα, עברית, 🙂, e\u{301}: select 'x'\n\tfrom t";
+        assert_eq!(safe_lines(plain), plain);
     }
 
     #[test]

@@ -7,12 +7,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prost::Message as _;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
+};
 use sluice_api::common::Process;
 use sluice_api::handover::{
     self, Decided, Describe, EventsSeen, ExecutionsSeen, Follow, Followed, FromLoader, FromProxy, Hello,
@@ -25,10 +30,16 @@ use crate::upstream::ssh::Ends;
 
 /// Version of the conversation; both sides must name the same.
 pub const VERSION: u32 = 1;
-/// The loader answers from /proc; if it takes longer something is wrong, and the answer is "unknown".
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The loader answers from /proc, after the canaries that it may just be sending, which takes seconds on a busy machine; if it
+/// takes longer something is wrong, and the answer is "unknown".
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Canaries try each road, some by waiting for a time-out.
 const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of what is wrong with a policy the loader is told so many characters.
+const WORDS: usize = 2048;
+/// A loader that is not there yet is looked for again after this.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Why the loader can't be talked to.
 #[derive(Debug, thiserror::Error)]
@@ -100,18 +111,57 @@ pub struct LoaderLink {
     destinations: watch::Receiver<Arc<Vec<handover::Destination>>>,
 }
 
+/// Connects to a loader that waits at `path`; where none does yet, this waits for it. To be called before there is a
+/// runtime.
+///
+/// # Errors
+/// Anything else than that nobody is there.
+pub fn reach(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::INTR) => std::thread::sleep(AGAIN),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The configuration that the loader's first message names, which stays to be received.
+///
+/// # Errors
+/// [`LinkError`]: the loader has gone, or says something else first.
+pub fn served(loader: &OwnedFd) -> Result<PathBuf, LinkError> {
+    let mut packet = vec![0; super::socket::MAX_PACKET];
+    let (_, length) = recv(loader, packet.as_mut_slice(), RecvFlags::PEEK).map_err(io::Error::from)?;
+    if length == 0 {
+        return Err(LinkError::Gone);
+    }
+    match decode(packet.get(..length).unwrap_or_default())? {
+        Some(from_loader::Message::Hello(hello)) if !hello.config.is_empty() => Ok(hello.config.into()),
+        _ => Err(LinkError::Protocol("the first message names no configuration".into())),
+    }
+}
+
 impl LoaderLink {
-    /// Receives the first message, answers it and starts the conversation.
+    /// Receives the first message, answers it (why the last good copy of the policy serves, or nothing) and starts the
+    /// conversation.
     ///
     /// # Errors
     /// [`LinkError`] for another version, missing descriptors, a broken socket.
     pub async fn begin(
         descriptor: OwnedFd,
+        policy_fault: &str,
     ) -> Result<(Arc<Self>, Endowment, mpsc::Receiver<News>), LinkError> {
         let socket = Socket::new(descriptor)?;
         let (packet, descriptors) = socket.receive().await?.ok_or(LinkError::Gone)?;
         let endowment = endowment(&packet, descriptors)?;
-        let ready = FromProxy { message: Some(from_proxy::Message::Ready(Ready { version: VERSION })) };
+        // what a packet has no room for, the proxy's own log has
+        let policy_fault = policy_fault.chars().take(WORDS).collect();
+        let ready = Ready { version: VERSION, policy_fault };
+        let ready = FromProxy { message: Some(from_proxy::Message::Ready(ready)) };
         socket.send(&ready.encode_to_vec()).await?;
 
         let (outgoing, queue) = mpsc::channel(1024);

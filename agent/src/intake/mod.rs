@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use link::LoaderLink;
 
 use crate::services::Via;
-use crate::tls::Socket;
+use crate::tls::{Socket, notice_absence};
 
 /// A connection with its origin.
 pub struct Inbound {
@@ -105,6 +105,8 @@ impl Inbound {
         let ingress = here.port() != own_port;
         // only a latency matter: a socket that refuses is still served
         let _ = stream.set_nodelay(true);
+        // the same: a socket that has ended already is noticed by its first read
+        let _ = notice_absence(&stream);
         let origin = match sluice_abi::user::origin(stream.as_fd()) {
             Ok(origin) => origin,
             Err(_) if ingress => {

@@ -17,6 +17,8 @@ pub enum CopyFormat {
         delimiter: u8,
         /// In place of NULL; `\N` by default.
         null: Vec<u8>,
+        /// The first line has the columns' names, since PostgreSQL 15.
+        header: bool,
     },
     /// RFC 4180 as PostgreSQL writes it.
     Csv {
@@ -52,7 +54,8 @@ pub struct CopyMask {
 impl CopyMask {
     /// A mask by a plan with one entry a copied column.
     pub fn new(format: CopyFormat, plan: Vec<ColumnPlan>, key: &MaskKey) -> Self {
-        let header = matches!(format, CopyFormat::Csv { header: true, .. });
+        let header =
+            matches!(format, CopyFormat::Csv { header: true, .. } | CopyFormat::Text { header: true, .. });
         let alone = |p: &ColumnPlan| match p.treatment {
             Treatment::Clear => true,
             Treatment::Detect => p.hints.is_empty(),
@@ -336,7 +339,7 @@ mod tests {
     }
 
     fn text() -> CopyFormat {
-        CopyFormat::Text { delimiter: b'\t', null: b"\\N".to_vec() }
+        CopyFormat::Text { delimiter: b'\t', null: b"\\N".to_vec(), header: false }
     }
 
     fn csv() -> CopyFormat {
@@ -415,6 +418,13 @@ mod tests {
             mask.push(piece.as_bytes(), &mut out).unwrap();
         }
         assert_eq!(String::from_utf8(out).unwrap(), "1 \"a\nb\n**** **** **** 1111\"\n");
+    }
+
+    #[test]
+    fn a_header_is_no_row_and_what_follows_it_is() {
+        let format = CopyFormat::Text { delimiter: b'\t', null: b"\\N".to_vec(), header: true };
+        let shown = run(format, b"id\tbob@x.org\tnote\n1\tbob@x.org\tcall bob@x.org\n", 7).unwrap();
+        assert_eq!(shown, "id\tbob@x.org\tnote\n1\tb***@***.org\tcall *********\n");
     }
 
     #[test]

@@ -19,6 +19,9 @@ use tokio::sync::Notify;
 pub const WINDOW_LOCAL: u32 = 1 << 20;
 /// Window of a channel with a target, which may be far away.
 pub const WINDOW_REMOTE: u32 = 2 << 20;
+/// What one packet of a channel may carry towards us: the most that russh takes. Everybody has 32 KiB (RFC 4253, section
+/// 6.1), and who has more to say at once comes with half as many of these.
+pub const LARGEST_PACKET: u32 = 65_535;
 /// What is granted while too much waits. Half of it is the least that a window message is sent for.
 const TRICKLE: u32 = 512;
 /// More than so much of one channel is too much.

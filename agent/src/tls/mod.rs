@@ -17,7 +17,7 @@ mod wire;
 
 pub use authority::{ALPN_POSTGRESQL, Authority, AuthorityError};
 pub use names::Names;
-pub use socket::Socket;
+pub use socket::{Socket, notice_absence};
 pub use wire::Wire;
 
 /// The cryptography of both legs.

@@ -1,14 +1,37 @@
 //! What lies under TLS: a socket, or a channel of an SSH session that leads to a target of ours.
 use std::{
     io::{self, IoSlice},
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
+
+use rustix::net::sockopt;
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+
+/// A peer of whom nothing is heard for so long is asked whether he is still there,
+const IDLE: Duration = Duration::from_secs(60);
+/// again after so long,
+const AGAIN: Duration = Duration::from_secs(15);
+/// and is taken for gone after so many questions.
+const QUESTIONS: u32 = 4;
+
+/// Has the kernel notice a peer that has vanished without a word (its host lost power, its network is gone): a session
+/// that waits for the next statement would otherwise wait for ever, with its connection to the target.
+///
+/// # Errors
+/// Of the socket.
+pub fn notice_absence(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, IDLE)?;
+    sockopt::set_tcp_keepintvl(&socket, AGAIN)?;
+    Ok(sockopt::set_tcp_keepcnt(&socket, QUESTIONS)?)
+}
 
 /// A peer's bytes as they come.
 #[derive(Debug)]

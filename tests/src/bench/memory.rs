@@ -33,7 +33,7 @@ pub(super) fn idle_session(roads: &mut Roads, stage: &Stage) -> Result<f64> {
 }
 
 /// Private memory of the proxy, in kilobytes.
-pub(super) fn memory(world: &World) -> Result<f64> {
+pub(crate) fn memory(world: &World) -> Result<f64> {
     let sluice = world.sluice.as_ref().context("Sluice has not been started")?;
     let pid = sluice.proxies().first().copied().context("there is no proxy")?;
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;

@@ -12,7 +12,7 @@ use crate::world::World;
 use crate::{Context, Result};
 
 pub mod kernel;
-mod memory;
+pub(crate) mod memory;
 mod roads;
 pub mod ssh;
 mod workloads;

@@ -1,16 +1,16 @@
-//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask conformance` in the room: see [`sluice_tests::enclosure`].
+//! `cargo xtask demo`, `bench`, `conformance` and `soak` in the room: see [`sluice_tests::enclosure`].
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sluice_tests::enclosure::Room;
-use sluice_tests::{bench, conformance, tour};
+use sluice_tests::{bench, conformance, soak, tour};
 
 #[derive(Parser)]
 #[command(
     name = "sluice-world",
-    about = "The tour, benchmarks and conformance, in a room of which nothing is left"
+    about = "The tour, benchmarks, conformance and soak, in a room of which nothing is left"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -35,6 +35,8 @@ enum Act {
     },
     /// Whether plain clients notice Sluice
     Conformance(conformance::Options),
+    /// Load and faults for a long time, and what is left of both
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             Act::BenchKernel(options) => bench::kernel::run(room, &options),
             Act::KernelWorker { quick } => bench::kernel::work(quick),
             Act::Conformance(options) => conformance::run(room, &options),
+            Act::Soak(options) => soak::run(room, &options),
         },
     });
     match outcome {

@@ -15,6 +15,7 @@ use crate::world::World;
 use crate::{Failure, Result};
 
 mod clients;
+mod drivers;
 mod exec;
 mod files;
 mod forwards;

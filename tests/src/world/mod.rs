@@ -24,6 +24,7 @@ use crate::{Result, command};
 
 use people::{People, Person};
 use postgres::Postgres;
+pub use postgres::Programs;
 use provider::Provider;
 use sluice::Sluice;
 use ssh::SshServer;
@@ -52,14 +53,22 @@ pub struct World {
 impl World {
     /// Everything but Sluice. Needs the network and mount namespace of a [`Room`].
     pub fn start(room: Room, stage: &Stage) -> Result<World> {
+        World::start_on(room, &Programs::default(), stage)
+    }
+
+    /// The same with another database server.
+    pub fn start_on(room: Room, programs: &Programs, stage: &Stage) -> Result<World> {
         let people = People::plan()?;
         mounts::furnish(&room, &people)?;
         network::connect(&room)?;
         let certificates = certificates::make()?;
         stage.progress("identity provider: oidc-provider at https://id.internal:9443");
         let provider = Provider::start(&room, &certificates, &people, provider::COMPANY)?;
-        stage.progress("database server: PostgreSQL 15 at db.internal (10.77.0.2:5432), behind a veth");
-        let postgres = Postgres::start(&room, &certificates, stage)?;
+        stage.progress(&format!(
+            "database server: {} at db.internal (10.77.0.2:5432), behind a veth",
+            programs.version()?
+        ));
+        let postgres = Postgres::start(&room, &certificates, programs, stage)?;
         stage.progress("application server: OpenSSH's sshd at app.internal (10.78.0.2:22), behind another");
         let app = SshServer::start(&room, &people)?;
         provider.wait_ready()?;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::certificates::Certificates;
 use super::network::{NAMESPACE, SERVER};
 use super::{HOME, own, random_hex};
@@ -14,8 +16,40 @@ use crate::enclosure::Room;
 use crate::stage::Stage;
 use crate::{Context, Result};
 
-/// Where Debian's package has the server's programs.
-const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// A server's programs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// Whether it can speak TLS; where not, it is asked without.
+    pub tls: bool,
+}
+
+impl Default for Programs {
+    /// Debian's.
+    fn default() -> Self {
+        Self { directory: "/usr/lib/postgresql/15/bin".into(), tls: true }
+    }
+}
+
+impl Programs {
+    /// Those in `directory`, which has to be readable by everybody.
+    pub fn at(directory: &Path) -> Result<Self> {
+        let options = sh(&text(&directory.join("pg_config")), ["--configure"])?;
+        Ok(Self { directory: directory.to_owned(), tls: options.contains("ssl") })
+    }
+
+    fn program(&self, name: &str) -> String {
+        text(&self.directory.join(name))
+    }
+
+    /// `PostgreSQL 15.18`.
+    pub fn version(&self) -> Result<String> {
+        let said = sh(&self.program("postgres"), ["--version"])?;
+        let number = said.split_whitespace().nth(2).context("a server has a version")?;
+        Ok(format!("PostgreSQL {number}"))
+    }
+}
 /// The sample database.
 const SHOP: &str = include_str!("../../fixtures/shop.sql");
 /// Owner of the cluster, on the host and in the database.
@@ -27,6 +61,7 @@ pub struct Postgres {
     pub password: String,
     directory: PathBuf,
     outside: PathBuf,
+    programs: Programs,
     child: Child,
 }
 
@@ -36,29 +71,23 @@ pub struct Mark(usize);
 
 impl Postgres {
     /// Unpacks the template (made at the first start) and starts the server in its network namespace.
-    pub fn start(room: &Room, certificates: &Certificates, stage: &Stage) -> Result<Postgres> {
+    pub fn start(
+        room: &Room,
+        certificates: &Certificates,
+        programs: &Programs,
+        stage: &Stage,
+    ) -> Result<Postgres> {
         let directory = Path::new(HOME).join("postgres");
         fs::create_dir_all(&directory)?;
         own(&directory, SUPERUSER)?;
         let outside = room.cgroup.join("outside");
-        let template = template(room, &directory, &outside, stage)?;
+        let template = template(room, &directory, &outside, programs, stage)?;
         sh("tar", ["-C", &text(&directory), "-xpf", &text(&template)])?;
-        configure(&directory, certificates)?;
-        let log = fs::File::create(directory.join("log"))?;
-        let child = as_superuser(&outside, &["nsenter", &format!("--net=/run/netns/{NAMESPACE}"), "--"])
-            .arg(format!("{PROGRAMS}/postgres"))
-            .arg("-D")
-            .arg(directory.join("data"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("failed to start PostgreSQL")?;
-        let server = Postgres { password: random_hex(20)?, directory, outside, child };
-        until("PostgreSQL takes connections", Duration::from_secs(60), || {
-            Ok(server.psql("postgres", "select 1").is_ok())
-        })
-        .context(server.log().unwrap_or_default())?;
+        configure(&directory, certificates, programs.tls)?;
+        let child = launch(&directory, &outside, programs)?;
+        let server =
+            Postgres { password: random_hex(20)?, directory, outside, programs: programs.clone(), child };
+        server.wait_ready().context(server.log().unwrap_or_default())?;
         // Not into the statement log: it is searched for the password later.
         server.psql(
             "shop",
@@ -137,13 +166,49 @@ impl Postgres {
         Ok(digits.replace(':', "").to_lowercase())
     }
 
-    /// Processes of the server: the postmaster alone, to stop or restart it.
+    /// Ends the server as an administrator does who does not wait for its clients.
     pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::SIGINT)
+    }
+
+    /// Ends the server by `SIGINT` (fast) or `SIGQUIT` (as a crash), and starts it again on the same data and log.
+    pub fn restart(&mut self, signal: Signal) -> Result<()> {
+        self.end(signal)?;
+        self.child = launch(&self.directory, &self.outside, &self.programs)?;
+        self.wait_ready()
+    }
+
+    /// Where the log is.
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().context("a pid")?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
+        nix::sys::signal::kill(pid, signal)?;
         self.child.wait()?;
         Ok(())
     }
+
+    fn wait_ready(&self) -> Result<()> {
+        until("PostgreSQL takes connections", Duration::from_secs(60), || {
+            Ok(self.psql("postgres", "select 1").is_ok())
+        })
+    }
+}
+
+/// Starts the postmaster in the server's network namespace; what it logs is appended.
+fn launch(directory: &Path, outside: &Path, programs: &Programs) -> Result<Child> {
+    let log = fs::File::options().create(true).append(true).open(directory.join("log"))?;
+    as_superuser(outside, &["nsenter", &format!("--net=/run/netns/{NAMESPACE}"), "--"])
+        .arg(programs.program("postgres"))
+        .arg("-D")
+        .arg(directory.join("data"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("failed to start PostgreSQL")
 }
 
 fn as_superuser(cgroup: &Path, program: &[&str]) -> Command {
@@ -174,8 +239,14 @@ fn as_superuser(cgroup: &Path, program: &[&str]) -> Command {
 }
 
 /// The cluster with the shop as a tar archive, made once for this version of the server and of the sample.
-fn template(room: &Room, directory: &Path, outside: &Path, stage: &Stage) -> Result<PathBuf> {
-    let version = sh(&format!("{PROGRAMS}/postgres"), ["--version"])?;
+fn template(
+    room: &Room,
+    directory: &Path,
+    outside: &Path,
+    programs: &Programs,
+    stage: &Stage,
+) -> Result<PathBuf> {
+    let version = programs.version()?;
     let archive = room.cache.join(format!("shop-{:016x}.tar", digest(&format!("{version}{SHOP}"))));
     if archive.exists() {
         return Ok(archive);
@@ -184,11 +255,11 @@ fn template(room: &Room, directory: &Path, outside: &Path, stage: &Stage) -> Res
     let data = directory.join("data");
     let script = directory.join("shop.sql");
     fs::write(&script, SHOP)?;
-    let initdb = format!("{PROGRAMS}/initdb");
+    let initdb = programs.program("initdb");
     run(as_superuser(outside, &[&initdb])
         .args(["--pgdata", &text(&data), "--encoding=UTF8", "--locale=C.UTF-8"])
         .args(["--auth=trust", "--no-sync", "--username", SUPERUSER]))?;
-    let pg_ctl = format!("{PROGRAMS}/pg_ctl");
+    let pg_ctl = programs.program("pg_ctl");
     let options =
         format!("-c listen_addresses='' -c unix_socket_directories={} -c fsync=off", text(directory));
     let log = directory.join("template.log");
@@ -218,16 +289,17 @@ fn template(room: &Room, directory: &Path, outside: &Path, stage: &Stage) -> Res
     Ok(archive)
 }
 
-fn configure(directory: &Path, certificates: &Certificates) -> Result<()> {
+fn configure(directory: &Path, certificates: &Certificates, tls: bool) -> Result<()> {
     let (certificate, key) = &certificates.database;
     for (from, to) in [(certificate, "server.pem"), (key, "server.key")] {
         fs::copy(from, directory.join(to))?;
     }
     sh("chmod", ["600", &text(&directory.join("server.key"))])?;
     let here = text(directory);
+    let (ssl, host) = if tls { ("on", "hostssl") } else { ("off", "host") };
     let settings = format!(
         "listen_addresses = '*'\nport = 5432\nunix_socket_directories = '{here}'\nmax_connections = 200\n\
-         ssl = on\nssl_cert_file = '{here}/server.pem'\nssl_key_file = '{here}/server.key'\n\
+         ssl = {ssl}\nssl_cert_file = '{here}/server.pem'\nssl_key_file = '{here}/server.key'\n\
          password_encryption = 'scram-sha-256'\n\
          log_statement = 'all'\nlog_connections = on\nlog_disconnections = on\n\
          log_line_prefix = '%m [%p] user=%u db=%d '\nlog_timezone = 'UTC'\n\
@@ -235,8 +307,9 @@ fn configure(directory: &Path, certificates: &Certificates) -> Result<()> {
     );
     fs::write(directory.join("data/postgresql.auto.conf"), settings)?;
     // Over the wire: TLS and SCRAM, for everybody. The unix socket lies in a directory of the room.
-    let rules =
-        "local all all trust\nhostssl all all 0.0.0.0/0 scram-sha-256\nhostssl all all ::/0 scram-sha-256\n";
+    let rules = format!(
+        "local all all trust\n{host} all all 0.0.0.0/0 scram-sha-256\n{host} all all ::/0 scram-sha-256\n"
+    );
     fs::write(directory.join("data/pg_hba.conf"), rules)?;
     own(directory, SUPERUSER)
 }

@@ -144,6 +144,11 @@ impl Sluice {
         processes(&self.guarded).into_iter().filter(|pid| executes(*pid, "sluiced")).collect()
     }
 
+    /// Pids of what people run by this name in the guarded cgroup.
+    pub fn running(&self, program: &str) -> Vec<u32> {
+        processes(&self.guarded).into_iter().filter(|pid| executes(*pid, program)).collect()
+    }
+
     /// How often the loader was started.
     pub fn starts(&self) -> u32 {
         self.supervisor.starts.load(Ordering::SeqCst)

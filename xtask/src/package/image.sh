@@ -14,7 +14,7 @@ tar -C "$work/root" -xf "$work/root.tar"
 mkdir "$work/root/opt/test"
 cp "$host"/* "$work/root/opt/test/"
 cp "$host"/*.service "$work/root/etc/systemd/system/"
-systemctl --root "$work/root" enable --quiet test-net.service test-server.service test-prober.service
+systemctl --root "$work/root" enable --quiet test-net.service test-server.service test-prober.service test-late.service
 cd "$work/root"
 # no network, no mirror: what apt installs is on the second disk
 : > etc/apt/sources.list
@@ -30,7 +30,7 @@ StandardOutput=tty
 StandardError=inherit
 TTYPath=/dev/ttyS0
 Environment=LC_ALL=C.UTF-8
-ExecStart=/bin/sh -c 'mkdir -p /run/job && tar -C /run/job -xf /dev/vdb 2>/dev/null; cd /run/job && ./run; echo VM_RC=$?; sync; systemctl --no-block poweroff'
+ExecStart=/bin/sh -c 'mkdir -p /run/job && tar -C /run/job -xf /dev/vdb 2>/dev/null; cd /run/job && ./run; echo VM_RC=$?; sync; touch /run/late; systemctl --no-block poweroff'
 TimeoutStartSec=infinity
 [Install]
 WantedBy=graphical.target

@@ -71,9 +71,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // the same programs under an older number: what is tried is the packages' own doing
         let older =
             Facts { version: OLDER.into(), maintainer: options.maintainer.clone(), epoch: facts.epoch };
-        let older = pack(&workspace, &binaries, &older)?;
-        if let ([older, ..], [newer, ..]) = (older.as_slice(), packages.as_slice()) {
-            machine::test(&workspace, older, newer, &facts.version)?;
+        let work = workspace.target_directory.join("package/work/older");
+        let tree = tree::installed(&workspace, &binaries, &older)?;
+        let [older, _] = made(&work, &tree, &workspace, &older)?;
+        if let Some(newer) = packages.first() {
+            machine::test(&workspace, &older, newer, &facts.version)?;
         }
     }
     Ok(())

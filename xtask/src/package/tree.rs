@@ -82,6 +82,7 @@ pub(crate) fn installed(workspace: &Workspace, binaries: &Path, facts: &Facts) -
     tree.0.insert("etc/sluice".into(), Content::Directory);
     for (name, to) in [
         ("systemd/sluice-loader.service", "usr/lib/systemd/system/sluice-loader.service"),
+        ("systemd/sluiced.service", "usr/lib/systemd/system/sluiced.service"),
         ("systemd/sysusers.conf", "usr/lib/sysusers.d/sluice.conf"),
         ("systemd/tmpfiles.conf", "usr/lib/tmpfiles.d/sluice.conf"),
     ] {

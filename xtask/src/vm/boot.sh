@@ -39,7 +39,7 @@ chmod +x "$work/i/init"
 (cd "$work/i" && find . | cpio -o -H newc --quiet | gzip -1) > "$work/initrd"
 tar -C "$job" -cf "$work/job.tar" .
 truncate -s %512 "$work/job.tar"
-timeout "${PATIENCE:-900}" qemu-system-x86_64 -accel "${ACCEL:-tcg,thread=multi}" -cpu "${CPU:-max,cx16=off}" -m 2048 -smp 2 -nographic -no-reboot \
+timeout "${PATIENCE:-900}" qemu-system-x86_64 -accel "${ACCEL:-tcg,thread=multi}" -cpu "${CPU:-max,cx16=off}" -m "${MEMORY:-2048}" -smp 2 -nographic -no-reboot \
   -nodefaults -serial stdio -kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initrd" \
   -drive "file=$image,if=virtio,format=raw,snapshot=${SNAPSHOT:-on}" -drive "file=$work/job.tar,if=virtio,format=raw,snapshot=on" \
   -append "console=ttyS0 panic=-1 quiet loglevel=3 $*" < /dev/null 2>&1 | sed -u 's|\r||g'

@@ -2,6 +2,7 @@
 //!
 //! Emulated: a job takes a minute or two, and needs no KVM. What the guest claims stands in tests/fixtures/vm/job.py.
 
+mod suite;
 mod table;
 
 use std::fs;
@@ -39,6 +40,15 @@ pub(crate) struct Options {
     /// Writes what was seen into docs/kernels.md, as a run of all does; columns of other machines stay as they are
     #[arg(long)]
     table: bool,
+    /// End-to-end tests in place of the claims: those of the kernel programs, emulated (an hour and more a kernel)
+    #[arg(long)]
+    tests: bool,
+    /// One program of the tests
+    #[arg(long, value_name = "NAME", requires = "tests")]
+    program: Option<String>,
+    /// Tests with this in their names
+    #[arg(long, value_name = "PART", requires = "tests", default_value = "")]
+    only: String,
     /// Further arguments of the kernel
     #[arg(long, value_name = "ARGUMENTS", default_value = "")]
     append: String,
@@ -76,6 +86,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 continue;
             }
             let arguments = format!("{argument} {}", options.append);
+            if options.tests {
+                let choice = suite::Choice { program: options.program.as_deref(), part: &options.only };
+                match suite::run(&workspace, &binaries, suite, &arguments, &choice) {
+                    Ok(found) => seen.push((lsm, found)),
+                    Err(message) => {
+                        anstream::eprintln!("{message}");
+                        broken.push(format!("{suite} ({argument})"));
+                    }
+                }
+                continue;
+            }
             let (found, outcome) = boot(&workspace, &binaries, suite, &arguments);
             seen.push((lsm, found));
             if let Err(message) = outcome {
@@ -123,10 +144,9 @@ fn claims(
     let directory = workspace.target_directory.join("vm");
     fs::create_dir_all(&directory).map_err(|e| format!("creating {}: {e}", directory.display()))?;
     let kernel = kernel(&directory, suite)?;
-    let image = image(&directory)?;
+    let image = image(&directory, &[])?;
     let job = job(workspace, binaries, &directory)?;
-    let version = fs::read_dir(kernel.join("lib/modules")).ok().and_then(|mut d| d.next()?.ok());
-    found.version = version.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default();
+    found.version = version(&kernel);
     let version = &found.version;
     say(&format!("{suite}: Linux {version}, the root of cgroup v2 under guard, {arguments}"));
     let mut console = String::new();
@@ -188,13 +208,21 @@ pub(crate) fn kernel(directory: &Path, suite: &str) -> Result<PathBuf> {
     Ok(kernel)
 }
 
-fn image(directory: &Path) -> Result<PathBuf> {
-    // of another script it would be another one
-    let script_hash =
-        ROOT.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
-    let image = directory.join(format!("root-{script_hash:08x}.ext4"));
+/// The version of a kernel of [`kernel`].
+fn version(kernel: &Path) -> String {
+    let version = fs::read_dir(kernel.join("lib/modules")).ok().and_then(|mut d| d.next()?.ok());
+    version.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// A root file system with these packages.
+fn image(directory: &Path, packages: &[&str]) -> Result<PathBuf> {
+    // of another script or other packages it would be another one
+    let recipe = format!("{ROOT}{}", packages.join(","));
+    let hash =
+        recipe.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let image = directory.join(format!("root-{hash:08x}.ext4"));
     if !image.exists() {
-        quietly("root file system of the machine", script(ROOT, "root.sh").arg(&image))?;
+        quietly("root file system of the machine", script(ROOT, "root.sh").arg(&image).args(packages))?;
     }
     Ok(image)
 }

@@ -1,11 +1,13 @@
-# root.sh IMAGE: a minimal Debian 12 as an ext4 image, whose init becomes the job of the second disk.
+# root.sh IMAGE [PACKAGE…]: a minimal Debian 12 with these packages as an ext4 image, whose init becomes the job of the second disk.
 set -euo pipefail
-image=$1
+image=$1; shift
+packages=iproute2,kmod,mount,procps,python3
+for package in "$@"; do packages=$packages,$package; done
 work=$(mktemp -d "$(dirname "$image")/root.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
 [ -n "$mirror" ] || mirror=$(awk '$1 == "deb" { print $2; exit }' /etc/apt/sources.list)
-mmdebstrap --quiet --variant=apt --include=iproute2,kmod,mount,procps,python3 bookworm "$work/root.tar" \
+mmdebstrap --quiet --variant=apt --include="$packages" bookworm "$work/root.tar" \
   "deb $mirror bookworm main"
 mkdir "$work/root"
 tar -C "$work/root" -xf "$work/root.tar"

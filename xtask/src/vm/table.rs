@@ -13,10 +13,13 @@ Written by `cargo xtask vm`, which boots each kernel as a whole host under guard
 (`lsm=…,bpf`), and tries every row there; not to be edited. `closed`: nothing arrived at the service. `refused`: EPERM, with
 an event. `open`: it was done. `–`: not tried, since the layer that would refuse it is not there. Rows of root's acts are
 tried under `guard.self_protection` off (`unprotected`), on with `packet_sockets = \"deny\"` (`protected`), and `strict`.
+`test:` rows are end-to-end tests of `tests/` as they are (`cargo xtask vm --tests`): `passed`, or `failed`.
 ";
 
 /// A column: the machine, and its rows.
 type Column = (String, Vec<(String, String)>);
+/// What rows of end-to-end tests begin with.
+const TESTS: &str = "test: ";
 const UNKNOWN: &str = "–";
 
 /// Writes the table: a column a machine. Those that did not run this time, or did not come up, stay as they are.
@@ -29,7 +32,14 @@ pub(super) fn write(path: &Path, seen: &[(bool, Found)]) -> Result<()> {
             found.rows.iter().map(|(row, said)| (row.replace(" | ", ", "), said.clone())).collect();
         match columns.iter_mut().find(|(known, _)| *known == name) {
             _ if rows.is_empty() => {}
-            Some((_, old)) => *old = rows,
+            // claims and tests come from machines of their own
+            Some((_, old)) => {
+                let tests = rows.iter().any(|(row, _)| row.starts_with(TESTS));
+                old.retain(|(row, _)| {
+                    if tests { !rows.iter().any(|(new, _)| new == row) } else { row.starts_with(TESTS) }
+                });
+                old.extend(rows);
+            }
             None => columns.push((name, rows)),
         }
     }

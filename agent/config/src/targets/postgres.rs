@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Keys of `[[target]]` that this protocol alone has.
-pub(super) const KEYS: [&str; 6] = ["databases", "classes", "masks", "functions", "unix", "unix_maintenance"];
+pub(super) const KEYS: [&str; 7] =
+    ["databases", "classes", "masks", "functions", "unix", "unix_maintenance", "detect"];
 /// Likewise, of `[target.upstream]`.
 pub(super) const UPSTREAM_KEYS: [&str; 2] = ["tls", "ca_file"];
 /// Likewise, of `[target.client]`.
@@ -47,8 +48,18 @@ pub(super) fn read(
         sink.say_hint(&maintenance.span, "`target.unix_maintenance` without a socket", hint);
     }
     let unix_maintenance = maintenance.map_or(UnixMaintenance::Owner, |maintenance| maintenance.value);
-    let read =
-        PostgresTarget { databases, upstream, client, classes, masks, vouched, unix, unix_maintenance };
+    let detect = section.get("detect", sink).unwrap_or(true);
+    let read = PostgresTarget {
+        databases,
+        upstream,
+        client,
+        classes,
+        masks,
+        vouched,
+        unix,
+        unix_maintenance,
+        detect,
+    };
     Some((read, address))
 }
 

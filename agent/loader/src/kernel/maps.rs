@@ -7,14 +7,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, Map, MapData, MapType};
 use ipnet::IpNet;
 use sluice_abi::{Addr, Protection};
 
 use super::{Guard, GuardError, Place, records};
 
 /// All of them are pinned under these names.
-pub(super) const NAMES: [&str; 34] = [
+pub(super) const NAMES: [&str; 35] = [
     "DESTINATIONS",
     "ADDRESSES",
     "PROXY",
@@ -41,6 +41,7 @@ pub(super) const NAMES: [&str; 34] = [
     "LSM_HOME",
     "LSM_CHILDREN",
     "LSM_LOADERS",
+    "LSM_PROXIES",
     "UNIX_SERVICES",
     "HOLDER",
     "JUDGED",
@@ -69,6 +70,38 @@ pub(super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
         return None;
     };
     Some(data.fd().as_fd())
+}
+
+/// Whether what is pinned under the names of our tables is of their kind: somebody else's is not written to.
+///
+/// # Errors
+/// The first that is not.
+pub(super) fn are_ours(ebpf: &Ebpf) -> Result<(), GuardError> {
+    for name in NAMES {
+        let Some((data, wanted)) = ebpf.map(name).and_then(kind) else { continue };
+        let found = data.info().and_then(|info| info.map_type()).map_err(|e| fault(name, &e))?;
+        if found != wanted {
+            let reason = "a table of another kind is pinned under this name, which no loader has made: remove it, or \
+                          choose other guard.pins";
+            return Err(fault(name, &reason));
+        }
+    }
+    Ok(())
+}
+
+/// A table of the object's, and of which kind it is to be.
+fn kind(map: &Map) -> Option<(&MapData, MapType)> {
+    Some(match map {
+        Map::Array(data) => (data, MapType::Array),
+        Map::HashMap(data) => (data, MapType::Hash),
+        Map::LpmTrie(data) => (data, MapType::LpmTrie),
+        Map::LruHashMap(data) => (data, MapType::LruHash),
+        Map::SockMap(data) => (data, MapType::SockMap),
+        Map::CgroupArray(data) => (data, MapType::CgroupArray),
+        Map::RingBuf(data) => (data, MapType::RingBuf),
+        Map::SkStorage(data) => (data, MapType::SkStorage),
+        _ => return None,
+    })
 }
 
 type Destinations<'a> = LpmTrie<&'a mut MapData, records::Place, [u8; 8]>;

@@ -237,6 +237,11 @@ impl Guard {
         self.set_array("PROXY", records::proxy(&Proxy { cgroup, start_ticks, tgid: pid, pad: 0 }))
     }
 
+    /// Whether the service manager has made this proxy; nothing where nobody keeps account of that.
+    pub(crate) fn is_of_manager(&self, pid: u32, start_ticks: u64) -> Option<bool> {
+        self.lsm.is_of_manager(pid, start_ticks)
+    }
+
     /// There is no proxy.
     pub(crate) fn dismiss(&mut self) -> Result<(), GuardError> {
         self.set_array("PROXY", [0; size_of::<Proxy>()])
@@ -379,7 +384,10 @@ fn open(
     for name in maps::NAMES {
         loader.map_pin_path(name, pins.join(name));
     }
-    loader.load(bytes).map_err(|e| GuardError::Object { path: object.to_owned(), reason: words(&e) })
+    let fault = |e: aya::EbpfError| GuardError::Object { path: object.to_owned(), reason: words(&e) };
+    let ebpf = loader.load(bytes).map_err(fault)?;
+    maps::are_ours(&ebpf)?;
+    Ok(ebpf)
 }
 
 /// An error with its causes.

@@ -22,6 +22,7 @@ use sluice_abi::lsm::{Settings, flag};
 use sluice_config::{PacketSockets, SelfProtection};
 
 use crate::kernel::{self, Found, Layer};
+use crate::process;
 
 pub(crate) use canary::{SESSION as CANARY, child as canary_child};
 pub(crate) use judging::Judging;
@@ -63,6 +64,8 @@ pub(crate) struct Lsm {
     inodes: HashMap<MapData, survey::Key, u32>,
     objects: HashMap<MapData, u64, u32>,
     services: HashMap<MapData, survey::Key, u32>,
+    /// Proxies that the service manager has made: number and start, in nanoseconds since the boot.
+    proxies: HashMap<MapData, u32, u64>,
     flags: u32,
     /// Why the programs do not run, or not all of them.
     fault: Option<String>,
@@ -85,6 +88,7 @@ impl Lsm {
             inodes: map("LSM_INODES")?.try_into().map_err(words)?,
             objects: map("LSM_OBJECTS")?.try_into().map_err(words)?,
             services: map("UNIX_SERVICES")?.try_into().map_err(words)?,
+            proxies: map("LSM_PROXIES")?.try_into().map_err(words)?,
             flags: 0,
             fault,
         })
@@ -93,6 +97,16 @@ impl Lsm {
     /// Whether the programs run.
     pub(crate) fn runs(&self) -> bool {
         self.fault.is_none()
+    }
+
+    /// Whether the service manager has made the proxy with this number and start (clock ticks) out of the loader's own
+    /// directory, and nobody was let at it since. Nothing where the programs do not run, or nothing is to be protected.
+    pub(crate) fn is_of_manager(&self, pid: u32, start_ticks: u64) -> Option<bool> {
+        if self.fault.is_some() || self.flags & flag::SELF == 0 {
+            return None;
+        }
+        let tick = 1_000_000_000 / process::ticks_per_second();
+        Some(self.proxies.get(&pid, 0).is_ok_and(|start| start / tick == start_ticks))
     }
 
     /// Puts the programs in force. This process is the registered loader by now, and what it asks of the kernel meanwhile

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -14,6 +14,7 @@ use sluice_config::{Config, MetricsListen, Target};
 use super::integrity::{Found, Rounds};
 use super::places::{guarded_ports, places, target_of};
 use super::{Loader, fault, talk};
+use crate::door::Door;
 use crate::failure::Served;
 use crate::grounds;
 use crate::kernel::Guard;
@@ -21,6 +22,7 @@ use crate::lsm::Wish;
 use crate::mode;
 use crate::names::{Known, Resolver, now_s, wanted};
 use crate::notify;
+use crate::process;
 use crate::proxy;
 use crate::tell::Kept;
 use crate::unix::Sockets;
@@ -33,7 +35,12 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 impl Loader {
     /// Guards the host; the proxy is not started yet.
-    pub(crate) fn arm(path: &Path, served: &Served, signals: SignalFd) -> Result<Self, String> {
+    pub(crate) fn arm(
+        path: &Path,
+        served: &Served,
+        unit: Option<&str>,
+        signals: SignalFd,
+    ) -> Result<Self, String> {
         let config = served.config.clone();
         let account = grounds::account(&config)?;
         grounds::directories(&config, account)?;
@@ -88,13 +95,16 @@ impl Loader {
         let watch = Watch::start(path, &config.policy.dir)
             .inspect_err(|error| tracing::warn!(%error, "changed files are not noticed; send SIGHUP"))
             .ok();
-        let own = own_cgroup().ok_or("this process is in no cgroup v2")?;
+        let own = process::cgroup_of(std::process::id()).ok_or("this process is in no cgroup v2")?;
+        let door = unit.map(|unit| Door::open(&config.agent.run_dir, unit, &own, account)).transpose()?;
         let mut loader = Self {
             path: path.to_owned(),
             cgroup: own.join("proxy"),
             next: None,
+            offered: None,
             proxy: None,
-            start_at: Some(Instant::now()),
+            start_at: door.is_none().then(Instant::now),
+            door,
             pause: talk::PAUSE,
             wake: wake.into(),
             sockets: Sockets::guard(&config, standing.mode == mode::Mode::Enforce, None),
@@ -106,6 +116,7 @@ impl Loader {
             degraded: served.degraded.clone(),
             unprotected: String::new(),
             served: served.path.clone(),
+            state: served.state.clone(),
             stopping: None,
             config,
             account,
@@ -244,13 +255,4 @@ fn metrics(config: &Config) -> Result<Option<OwnedFd>, String> {
             Ok(Some(listener.into()))
         }
     }
-}
-
-/// Directory of the cgroup that this process is in.
-fn own_cgroup() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let root = grounds::cgroup_mount(&mounts)?;
-    Some(root.join(own.trim_start_matches('/')))
 }

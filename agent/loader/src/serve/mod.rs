@@ -21,6 +21,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sluice_api::handover::{self, from_loader};
 use sluice_config::Config;
 
+use crate::door::Door;
+use crate::failure::Texts;
 use crate::grounds::Account;
 use crate::kernel::{Event, Guard, Layer};
 use crate::mode::Standing;
@@ -49,9 +51,13 @@ pub(crate) struct Loader {
     path: PathBuf,
     /// What the proxy reads: the same, or the last good copy.
     served: PathBuf,
+    /// Under which that copy is kept.
+    state: PathBuf,
     config: Config,
     /// Read after a change, in force once the proxy has accepted it too.
     next: Option<Config>,
+    /// The policy as it was before the proxy was to read it.
+    offered: Option<Texts>,
     account: Account,
     cgroup: PathBuf,
     guard: Guard,
@@ -59,6 +65,8 @@ pub(crate) struct Loader {
     admin: OwnedFd,
     metrics: Option<OwnedFd>,
     proxy: Option<Proxy>,
+    /// Where the service manager's proxy comes in; without one, this process starts the proxy itself.
+    door: Option<Door>,
     start_at: Option<Instant>,
     pause: Duration,
     known: Known,
@@ -156,6 +164,9 @@ impl Loader {
             if self.watch.as_mut().is_some_and(|watch| watch.calm_for(CALM)) {
                 self.reread();
             }
+            if ready.door {
+                self.welcome();
+            }
             if ready.proxy {
                 self.hear(&mut buffer);
             }
@@ -191,6 +202,11 @@ impl Loader {
             fds.push(PollFd::new(socket, flags));
             fds.len() - 1
         });
+        // whoever comes while there is a proxy waits until it has ended
+        let door = self.door.as_ref().filter(|_| self.proxy.is_none()).map(|door| {
+            fds.push(PollFd::new(door.socket(), PollFlags::POLLIN));
+            fds.len() - 1
+        });
         let sockets = self.sockets.news().map(|news| {
             fds.push(PollFd::new(news, PollFlags::POLLIN));
             fds.len() - 1
@@ -214,6 +230,7 @@ impl Loader {
             waiting: waiting.is_some_and(any),
             files: files.is_some_and(any),
             proxy: proxy.is_some_and(any),
+            door: door.is_some_and(any),
             devices: devices.is_some_and(any),
             mounts: (first_mounts..fds.len()).any(any),
             sockets: sockets.is_some_and(any),
@@ -330,6 +347,7 @@ struct Ready {
     waiting: bool,
     files: bool,
     proxy: bool,
+    door: bool,
     devices: bool,
     mounts: bool,
     sockets: bool,

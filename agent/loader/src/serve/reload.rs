@@ -4,6 +4,7 @@ use sluice_api::handover::{self, Credentials, from_loader};
 use sluice_config::{Config, Target};
 
 use super::Loader;
+use crate::failure;
 use crate::grounds;
 use crate::lsm::Wish;
 use crate::mode::Mode;
@@ -61,6 +62,7 @@ impl Loader {
                     );
                     return;
                 }
+                self.offered = failure::policy(&config);
                 self.next = Some(config);
             }
         }
@@ -80,6 +82,8 @@ impl Loader {
         self.resolver.order(wanted(&config), config.guard.refresh);
         self.guard.wish(Wish::of(&config.guard));
         self.config = config;
+        failure::keep(&self.path, &self.config, &self.state);
+        failure::keep_policy(&self.config, self.offered.take());
         self.tend_sockets(self.standing.mode == Mode::Enforce);
         if let Ok(watch) = Watch::start(&self.path, &self.config.policy.dir) {
             self.watch = Some(watch);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sluice_api::handover::{self, Described, Hello, Layers, from_loader, from_proxy};
 
 use super::Loader;
+use crate::failure;
 use crate::process;
 use crate::proxy::{self, Heard, Proxy};
 use crate::tell::cut;
@@ -29,28 +30,52 @@ pub(super) fn words_of(path: &str) -> String {
 impl Loader {
     pub(super) fn start(&mut self) {
         self.start_at = None;
+        self.offered = failure::policy(&self.config);
         let program = proxy::program(self.config.agent.proxy.as_deref());
         match Proxy::start(&program, &self.served, self.account, &self.cgroup, &mut self.guard) {
-            Ok(mut proxy) => {
-                let hello = self.hello();
-                let given: io::Result<Vec<OwnedFd>> = self
-                    .listeners
-                    .iter()
-                    .chain([&self.admin])
-                    .chain(&self.metrics)
-                    .map(|fd| fd.try_clone())
-                    .collect();
-                let greeted = given.is_ok_and(|given| proxy.send(from_loader::Message::Hello(hello), given));
-                if !greeted {
-                    proxy.kill();
-                }
-                self.proxy = Some(proxy);
-            }
+            Ok(proxy) => self.greet(proxy),
             Err(error) => {
                 tracing::error!("sluiced does not start: {error}");
                 self.again();
             }
         }
+    }
+
+    /// The service manager has started a proxy.
+    pub(super) fn welcome(&mut self) {
+        let Some(door) = &self.door else { return };
+        let program = proxy::program(self.config.agent.proxy.as_deref());
+        let born = |pid, start| self.guard.is_of_manager(pid, start);
+        let cgroup = door.cgroup.clone();
+        // before the proxy reads it: it does so once it knows the configuration
+        self.offered = failure::policy(&self.config);
+        let come = match door.next(&program, born) {
+            Some(Ok(guest)) => Proxy::welcome(guest, &cgroup, &mut self.guard),
+            Some(Err(why)) => Err(why),
+            None => return,
+        };
+        match come {
+            // a stop waits for nobody new
+            Ok(mut proxy) if self.stopping.is_some() => proxy.kill(),
+            Ok(proxy) => self.greet(proxy),
+            Err(why) => tracing::error!("somebody who is not sluiced was sent away: {why}"),
+        }
+    }
+
+    fn greet(&mut self, mut proxy: Proxy) {
+        let hello = self.hello();
+        let given: io::Result<Vec<OwnedFd>> = self
+            .listeners
+            .iter()
+            .chain([&self.admin])
+            .chain(&self.metrics)
+            .map(|fd| fd.try_clone())
+            .collect();
+        let greeted = given.is_ok_and(|given| proxy.send(from_loader::Message::Hello(hello), given));
+        if !greeted {
+            proxy.kill();
+        }
+        self.proxy = Some(proxy);
     }
 
     fn hello(&self) -> Hello {
@@ -61,6 +86,7 @@ impl Loader {
             loader_version: env!("CARGO_PKG_VERSION").to_owned(),
             ticks_per_second: u32::try_from(process::ticks_per_second()).unwrap_or(100),
             metrics: self.metrics.is_some(),
+            config: self.served.display().to_string(),
         }
     }
 
@@ -96,7 +122,7 @@ impl Loader {
 
     fn answer(&mut self, message: from_proxy::Message) {
         match message {
-            from_proxy::Message::Ready(ready) => self.ready(ready.version),
+            from_proxy::Message::Ready(ready) => self.ready(&ready),
             from_proxy::Message::Describe(asked) => {
                 let lineage = cut(process::lineage(asked.pid, asked.start_ns));
                 let described = Described { request: asked.request, lineage };
@@ -126,14 +152,21 @@ impl Loader {
         }
     }
 
-    fn ready(&mut self, version: u32) {
+    fn ready(&mut self, said: &handover::Ready) {
         let Some(proxy) = &mut self.proxy else { return };
+        let version = said.version;
         if version != VERSION {
             tracing::error!(version, "sluiced is of another release; install both of the same");
             proxy.kill();
             return;
         }
         proxy.ready = true;
+        let offered = self.offered.take();
+        if said.policy_fault.is_empty() {
+            failure::keep_policy(&self.config, offered);
+        } else {
+            tracing::error!("{}", said.policy_fault.escape_debug());
+        }
         self.kept.start_over();
         self.guard.lineage().queue().start_over();
         self.credentials();
@@ -199,6 +232,14 @@ impl Loader {
             tracing::error!(%error, "the guard");
         }
         if self.stopping.is_some() {
+            return;
+        }
+        if self.door.is_some() {
+            tracing::error!(
+                pid,
+                how,
+                "sluiced has ended; nothing passes until its unit has started the next"
+            );
             return;
         }
         tracing::error!(pid, how, "sluiced has ended; it is started again, nothing passes meanwhile");

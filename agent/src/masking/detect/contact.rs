@@ -29,7 +29,19 @@ pub(super) fn email(value: &[u8], from: usize) -> Option<Range<usize>> {
 pub(super) fn international(rest: &[u8]) -> Option<usize> {
     let number = rest.strip_prefix(b"+")?;
     let (length, digits) = run(number, *PHONE.end())?;
-    (PHONE.contains(&digits) && assigned(number)).then_some(length + 1)
+    let written = number.get(..length).unwrap_or_default();
+    (PHONE.contains(&digits) && assigned(number) && !is_amount(written)).then_some(length + 1)
+}
+
+/// A number with its sign: `+16397.038491`, where the only separator is a dot that does not stand behind a country's code
+/// (as in EPP's `+49.3012345678`); and `+4 5 6 7 . 0`, digit by digit.
+fn is_amount(number: &[u8]) -> bool {
+    let mut groups = number.split(|b| !b.is_ascii_digit()).filter(|group| !group.is_empty());
+    let first = groups.next().map_or(0, <[u8]>::len);
+    let singles = usize::from(first == 1) + groups.filter(|group| group.len() == 1).count();
+    let mut separators = number.iter().filter(|b| !b.is_ascii_digit());
+    let one_dot = separators.next() == Some(&b'.') && separators.next().is_none();
+    one_dot && first > 3 || singles > 4
 }
 
 /// A number as people write it at home, in a place that is said to hold one.
@@ -109,6 +121,9 @@ mod tests {
             "+1-415-555-2671x1234",
             "+81 3-1234-5678",
             "+358401234567",
+            "+49.3012345678",
+            "+1.415.555.2671",
+            "+33 6 12 34 56 78",
         ] {
             assert_eq!(international(text.as_bytes()), Some(text.len()), "{text}");
         }
@@ -122,6 +137,11 @@ mod tests {
             "+1e10",
             "+0123456789",
             "+12345678901234567",
+            "+7799461.4119",
+            "+16397.038491",
+            "+93901.57763026",
+            "+7 7 9 9 4 6 1 . 4 1 1 9",
+            "+4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9",
         ] {
             assert_eq!(international(text.as_bytes()), None, "{text}");
         }

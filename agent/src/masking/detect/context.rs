@@ -28,9 +28,11 @@ pub(super) mod word {
     /// `remote`, `client` …, which say something together with `addr`.
     pub(in super::super) const REMOTE: u64 = 1 << 56;
     pub(in super::super) const ADDRESS: u64 = 1 << 55;
-    pub(in super::super) const GRAMMAR: u64 = 0x1ff << 55;
+    /// How a thing is done: a password's encryption is none of its secrets, the key of an encryption is one.
+    pub(in super::super) const METHOD: u64 = 1 << 54;
+    pub(in super::super) const GRAMMAR: u64 = 0x3ff << 54;
 }
-use word::{ABOUT, ADDRESS, KEY, NAME, NATION, NUMBER, OPENS, REMOTE, WHOSE};
+use word::{ABOUT, ADDRESS, KEY, METHOD, NAME, NATION, NUMBER, OPENS, REMOTE, WHOSE};
 
 /// The families that a name lets expect. Pure; asked once a column, and once a key inside a value.
 #[must_use]
@@ -59,7 +61,7 @@ pub fn hints(name: &[u8]) -> Families {
     if both(REMOTE, ADDRESS) {
         found |= Families::IP;
     }
-    if seen & ABOUT != 0 {
+    if seen & ABOUT != 0 || seen & METHOD != 0 && seen & KEY == 0 {
         let whole = Families::PASSWORD | Families::TOKEN | Families::NAME;
         found = Families::from_bits(found.bits() & !whole.bits());
     }
@@ -93,7 +95,8 @@ fn next_word<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 pub(in super::super) fn may_name(bytes: &[u8]) -> bool {
     // words of grammar alone say nothing: one of each pair is looked for
     static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-        let needed = |meaning: u64| meaning & !(WHOSE | OPENS | NATION | ABOUT | REMOTE | NUMBER) != 0;
+        let needed =
+            |meaning: u64| meaning & !(WHOSE | OPENS | NATION | ABOUT | REMOTE | NUMBER | METHOD) != 0;
         // a nation's word is rarer than `id`
         let words = VOCABULARY.iter().filter(|(_, meaning)| needed(*meaning) || meaning & NATION != 0);
         let mut builder = AhoCorasick::builder();
@@ -137,6 +140,7 @@ mod tests {
             ("PGPASSWORD", Families::PASSWORD),
             ("aws_secret_access_key", Families::PASSWORD),
             ("AccountKey", Families::PASSWORD),
+            ("encryption_key", Families::PASSWORD),
             ("refreshToken", Families::TOKEN),
             ("patient_ssn", Families::US),
             ("BSN", Families::NL),
@@ -166,6 +170,7 @@ mod tests {
             "key",
             "password_changed_at",
             "password_length",
+            "password_encryption",
             "token_count",
             "using",
             "tokenizer",

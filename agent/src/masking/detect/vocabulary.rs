@@ -1,7 +1,7 @@
 //! The words that names are made of, in the languages of the countries whose ids are recognised.
 
 use super::Families;
-use super::context::word::{ABOUT, ADDRESS, KEY, NAME, NATION, NUMBER, OPENS, REMOTE, WHOSE};
+use super::context::word::{ABOUT, ADDRESS, KEY, METHOD, NAME, NATION, NUMBER, OPENS, REMOTE, WHOSE};
 
 const PHONE: u64 = Families::PHONE.bits();
 const BIRTH: u64 = Families::BIRTH.bits();
@@ -73,7 +73,7 @@ pub(super) const VOCABULARY: &[(&str, u64)] = &[
     ("curp", MX), ("customer", WHOSE), ("datanascita", BIRTH), ("datenaissance", BIRTH),
     ("dateofbirth", BIRTH), ("days", ABOUT), ("dbpassword", PASSWORD), ("dni", ES), ("dob", BIRTH),
     ("dogum", BIRTH), ("domain", ABOUT), ("doğum", BIRTH), ("efternamn", NAMES), ("efternavn", NAMES),
-    ("egn", BG), ("employee", WHOSE), ("enabled", ABOUT), ("encryption", OPENS), ("etternavn", NAMES),
+    ("egn", BG), ("employee", WHOSE), ("enabled", ABOUT), ("encryption", OPENS | METHOD), ("etternavn", NAMES),
     ("etunimi", NAMES), ("expiration", ABOUT), ("expired", ABOUT), ("expires", ABOUT), ("expiry", ABOUT),
     ("familia", WHOSE), ("familienname", NAMES), ("famille", WHOSE), ("family", WHOSE),
     ("familyname", NAMES), ("fax", PHONE), ("faxnumber", PHONE), ("fechanacimiento", BIRTH),

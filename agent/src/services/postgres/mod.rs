@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use sluice_config::{Host, Target};
@@ -47,6 +48,17 @@ impl Postgres {
             verdicts: Arc::new(VerdictCache::new(VERDICTS)),
             catalogues: Mutex::default(),
         })
+    }
+
+    /// Tells a client that there is no room for its session, and what to do; a cancel request is heard all the same.
+    pub async fn turn_away(
+        self: Arc<Self>,
+        inbound: Inbound,
+        target: &Arc<Target>,
+        house: &Arc<House>,
+        words: (&str, &str),
+    ) {
+        door::turn_away(&self, inbound, target, house, words).await;
     }
 
     /// What is known of a database, where any session has been there lately: for `sluice explain`.
@@ -104,9 +116,9 @@ pub fn names(target: &Target) -> Names {
     names
 }
 
-/// Reads the catalogue of the session's database; the argument is the generation that is too old, `None` when any
-/// recent one will do.
-pub type ReadCatalogue = dyn Fn(Option<u64>) -> Pin<Box<dyn Future<Output = Result<Arc<Catalogue>, CatalogueError>> + Send>>
+/// Reads the catalogue of the session's database; the argument is the moment before which it must not have been read,
+/// `None` when any recent one will do.
+pub type ReadCatalogue = dyn Fn(Option<Instant>) -> Pin<Box<dyn Future<Output = Result<Arc<Catalogue>, CatalogueError>> + Send>>
     + Send
     + Sync;
 

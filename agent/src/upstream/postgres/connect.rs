@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    tls::{Stream, Wire},
+    tls::{Stream, Wire, notice_absence},
     upstream::{CONNECT_PATIENCE, UpstreamError, tls::TargetTls},
 };
 
@@ -31,6 +31,7 @@ impl Route {
             .map_err(|_| UpstreamError::Late)?
             .map_err(UpstreamError::Unreachable)?;
         socket.set_nodelay(true).map_err(UpstreamError::Closed)?;
+        notice_absence(&socket).map_err(UpstreamError::Closed)?;
         Ok(socket)
     }
 

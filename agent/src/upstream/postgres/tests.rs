@@ -38,6 +38,7 @@ fn target(tls: TlsMode, ca_file: Option<PathBuf>, hosts: &[&str]) -> Target {
             vouched: Vec::new(),
             unix: Vec::new(),
             unix_maintenance: UnixMaintenance::Owner,
+            detect: true,
         }),
     }
 }

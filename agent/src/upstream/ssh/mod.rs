@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
 use russh::{Limits, SshId};
@@ -26,7 +27,7 @@ pub use leg::{Incoming, IncomingKind, Leg};
 use self::host::Expected;
 use super::{CONNECT_PATIENCE, SESSION_PATIENCE, Secret, Secrets, Upstreams};
 use crate::gate::ConnectPermit;
-use crate::ssh::{Flows, KnownHosts, SshAuthority, WINDOW_REMOTE};
+use crate::ssh::{Ahead, Flows, KnownHosts, LARGEST_PACKET, SshAuthority, WINDOW_REMOTE};
 
 /// What both peers see as our software.
 pub(crate) const IDENTIFICATION: &str = "SSH-2.0-Sluice";
@@ -153,7 +154,7 @@ async fn open(
     let (sender, incoming) = mpsc::channel(MAX_INCOMING);
     let leg = Leg { expected, flows: Arc::clone(&flows), incoming: sender };
     let establish = async {
-        let mut handle = client::connect_stream(config, socket, leg).await?;
+        let mut handle = client::connect_stream(config, Ahead::new(socket, BytesMut::new()), leg).await?;
         let lineage = match follow {
             Some(follow) => follow.begin(ends).await?,
             None => None,
@@ -170,6 +171,7 @@ fn config(expected: &Expected) -> client::Config {
         client_id: SshId::Standard(IDENTIFICATION.into()),
         limits: limits(),
         window_size: WINDOW_REMOTE,
+        maximum_packet_size: LARGEST_PACKET,
         channel_buffer_size: CHANNEL_MESSAGES,
         preferred: crate::ssh::client(&expected.kinds(), expected.wants_certificates()),
         keepalive_interval: Some(ALIVE_INTERVAL),

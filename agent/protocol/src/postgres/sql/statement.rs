@@ -369,6 +369,18 @@ pub struct Setting {
     pub local: bool,
 }
 
+impl Setting {
+    /// Whether it would take away what every verdict rests on: text is UTF-8, and a backslash in a string is one.
+    pub fn unsettles(&self) -> bool {
+        let Some(value) = self.value.as_deref().map(str::to_ascii_lowercase) else { return false };
+        match self.name.as_str() {
+            "client_encoding" | "names" => !matches!(value.as_str(), "utf8" | "utf-8" | "unicode"),
+            "standard_conforming_strings" => !matches!(value.as_str(), "on" | "true" | "yes" | "1"),
+            _ => false,
+        }
+    }
+}
+
 /// What one statement was understood to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {

@@ -6,7 +6,7 @@ const DOCUMENT: &str = include_str!("../../../../../docs/protocol.md");
 const WORDS: [&str; 5] = ["relayed", "judged", "shown", "answered", "refused"];
 
 /// The bytes of `pub mod kind`, as the source has them: a constant that nobody has listed can't hide.
-fn known(source: &str) -> BTreeSet<char> {
+pub(super) fn known(source: &str) -> BTreeSet<char> {
     let module = source.split("pub mod kind {").nth(1).unwrap().split("\n}").next().unwrap();
     let bytes = module.lines().filter_map(|line| line.trim().strip_prefix("pub const ")?.split("b'").nth(1));
     bytes.filter_map(|rest| rest.chars().next()).collect()

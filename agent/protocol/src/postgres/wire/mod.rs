@@ -22,3 +22,5 @@ pub use report::Report;
 
 #[cfg(test)]
 mod documented;
+#[cfg(test)]
+mod splits;

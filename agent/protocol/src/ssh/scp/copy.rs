@@ -97,7 +97,7 @@ impl Copy {
         match &mut self.phase {
             Phase::Content(left) => {
                 let all = usize::try_from(*left).unwrap_or(usize::MAX);
-                let bytes = input.split_to(input.len().min(all)).freeze();
+                let bytes = input.split_to(input.len().min(all));
                 *left -= bytes.len() as u64;
                 if *left == 0 {
                     self.phase = Phase::Trailer;

@@ -7,7 +7,7 @@
 //! each with a zero byte, or with a message. Every line that names a file comes out as [`Event::Ask`] and goes on only
 //! through [`Copy::forward`].
 //! It must hold that anything else is an error that ends the channel.
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 mod copy;
 mod line;
@@ -56,7 +56,7 @@ pub enum Event {
     /// Send it to that side.
     Send(Side, Bytes),
     /// Send it to that side: content of the file that was forwarded last.
-    Payload(Side, Bytes),
+    Payload(Side, BytesMut),
     /// The file that was forwarded last is over: whole, or with the words of whichever side failed. Nothing is to be
     /// sent.
     Done {

@@ -1,5 +1,5 @@
 //! Copies, in whatever pieces they come.
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
@@ -78,7 +78,7 @@ impl Wire {
         }
     }
 
-    fn send(&mut self, side: Side, bytes: &Bytes) {
+    fn send(&mut self, side: Side, bytes: &[u8]) {
         match side {
             Side::Client => self.to_client.extend_from_slice(bytes),
             Side::Target => self.to_target.extend_from_slice(bytes),

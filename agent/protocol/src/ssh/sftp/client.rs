@@ -1,5 +1,5 @@
 //! From the client to the target.
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::calls::Asked;
 use super::filter::{Filter, Owed, Passing, Phase};
@@ -42,7 +42,7 @@ impl Filter {
             if input.is_empty() {
                 return Some(None);
             }
-            let bytes = input.split_to(passing.left.min(input.len())).freeze();
+            let bytes = input.split_to(passing.left.min(input.len()));
             let offset = passing.offset;
             passing.left -= bytes.len();
             passing.offset = passing.offset.saturating_add(bytes.len() as u64);
@@ -60,7 +60,7 @@ impl Filter {
             return Err(InvalidPacket::Version(version));
         }
         self.phase = Phase::Greeted;
-        Ok(Some(FromClient::Target(wire::packet(wire::INIT, 3, &[]))))
+        Ok(Some(FromClient::Target(wire::packet(wire::INIT, 3, &[]).into())))
     }
 
     /// The head of a WRITE passes, its content follows in pieces.
@@ -79,8 +79,8 @@ impl Filter {
         if content_at + 4 + content != head.total {
             return Err(bad());
         }
-        let start = input.split_to(content_at + 4).freeze();
-        let mut fields = Fields::of(&start);
+        let start = input.split_to(content_at + 4);
+        let mut fields = Fields::of(&Bytes::copy_from_slice(&start));
         let (number, handle, offset) = (fields.u32()?, fields.string()?, fields.u64()?);
         self.is_free(number)?;
         let file = self.opened.get(&handle).map(|opened| opened.file);
@@ -123,7 +123,7 @@ impl Filter {
             Asked::Read { file, offset, length } => Owed::Read { file, offset, length },
         };
         self.owed.insert(number, owed);
-        Ok(Some(FromClient::Target(packet)))
+        Ok(Some(FromClient::Target(packet.into())))
     }
 
     fn is_free(&self, number: u32) -> Result<(), InvalidPacket> {

@@ -14,7 +14,7 @@
 //! The target is asked where relative paths begin before the client hears of its VERSION: until then
 //! [`Filter::from_client`] gives nothing, and has to be called again after [`Filter::from_target`] has given something.
 //! While [`Filter::waits`] says so, nothing more should be read from the client.
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 mod calls;
 mod client;
@@ -172,7 +172,7 @@ pub enum FromClient {
     /// Judge it.
     Ask(Request),
     /// Send it to the target.
-    Target(Bytes),
+    Target(BytesMut),
     /// Send it to the target: content of a file.
     Payload(Payload),
     /// Send it to the client: an answer of our own to a request that goes nowhere.
@@ -183,7 +183,7 @@ pub enum FromClient {
 #[derive(Debug)]
 pub enum FromTarget {
     /// Send it to the client.
-    Client(Bytes),
+    Client(BytesMut),
     /// Send it to the client: content of a file.
     Payload(Payload),
     /// Send it to the target: a question of our own.
@@ -199,8 +199,8 @@ pub struct Payload {
     pub file: FileId,
     /// From this byte of the file on.
     pub offset: u64,
-    /// Send these on as they are.
-    pub bytes: Bytes,
+    /// Send these on as they are. They lie behind the head of their packet, so that both can be joined again.
+    pub bytes: BytesMut,
 }
 
 /// What became of a request that was forwarded.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use super::calls::EXTENSIONS;
 use super::filter::{Answer, Filter, Opened, Owed, Passing, Phase};
 use super::wire::{self, Fields, Head};
-use super::{Call, Done, FileId, FromTarget, InvalidPacket, Payload};
+use super::{Call, Done, FileId, FromTarget, InvalidPacket, Path, Payload};
 use crate::ssh::path::Start;
 
 /// The number of our own question. It is asked before the client may ask anything.
@@ -43,7 +43,7 @@ impl Filter {
         if input.is_empty() {
             return Some(None);
         }
-        let bytes = input.split_to(passing.left.min(input.len())).freeze();
+        let bytes = input.split_to(passing.left.min(input.len()));
         let offset = passing.offset;
         passing.left -= bytes.len();
         passing.offset = passing.offset.saturating_add(bytes.len() as u64);
@@ -84,7 +84,7 @@ impl Filter {
         let Phase::Placing(version) = std::mem::replace(&mut self.phase, Phase::Open) else {
             return Err(InvalidPacket::Unexpected(head.kind));
         };
-        Ok(Some(FromTarget::Client(version)))
+        Ok(Some(FromTarget::Client(version.into())))
     }
 
     /// The head of a DATA passes, its content follows in pieces.
@@ -92,8 +92,8 @@ impl Filter {
         if input.len() < wire::HEAD + 4 {
             return Ok(None);
         }
-        let start = input.split_to(wire::HEAD + 4).freeze();
-        let mut fields = Fields::of(&start);
+        let start = input.split_to(wire::HEAD + 4);
+        let mut fields = Fields::of(&Bytes::copy_from_slice(&start));
         let (number, content) = (fields.u32()?, fields.u32()?);
         match self.owed.remove(&number) {
             Some(Owed::Read { file, offset, length }) if content <= length => {
@@ -143,10 +143,10 @@ impl Filter {
         };
         match done {
             Some(done) => {
-                self.behind.push_back(FromTarget::Client(packet));
+                self.behind.push_back(FromTarget::Client(packet.into()));
                 Ok(Some(FromTarget::Done(done)))
             }
-            None => Ok(Some(FromTarget::Client(packet))),
+            None => Ok(Some(FromTarget::Client(packet.into()))),
         }
     }
 
@@ -168,7 +168,8 @@ impl Filter {
         }
         let file = FileId(self.next_file);
         self.next_file += 1;
-        self.opened.insert(handle, Opened { file, path: path.clone() });
+        let path = Path { raw: Bytes::copy_from_slice(&path.raw), plain: path.plain.clone() };
+        self.opened.insert(handle, Opened { file, path });
         Ok(file)
     }
 }

@@ -8,12 +8,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_protocol::postgres::sql::{
-    CallRow, CastRow, Catalogue, ColumnRow, ForeignKeyRow, FunctionRow, InheritRow, OperatorRow, Owner,
-    QUERIES, RelationRow, Rows, TriggerRow, TypeRow, UniqueRow,
-};
+use sluice_protocol::postgres::sql::{Catalogue, Owner};
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
+
+mod fetch;
+
+pub use fetch::fetch;
 
 /// How old a catalogue may be before it is read again although no DDL was seen: other roads into
 /// the database (a migration on the server itself) are not seen by this agent.
@@ -55,6 +56,7 @@ pub enum CatalogueError {
 struct Kept {
     catalogue: Arc<Catalogue>,
     read_at: Instant,
+    base: Arc<fetch::Base>,
 }
 
 /// The catalogues of one target, one for each database. One reader at a time for a database;
@@ -77,8 +79,9 @@ impl Catalogues {
         kept.as_ref().map(|kept| Arc::clone(&kept.catalogue))
     }
 
-    /// The catalogue of `database`, no older than [`MAX_AGE`] and not the one of generation
-    /// `newer_than` (give `None` unless a statement was `stale` or changed definitions).
+    /// The catalogue of `database`, no older than [`MAX_AGE`] and read after `changed` (give `None` unless a
+    /// statement was `stale` or changed definitions). A reading that had begun before does not count, although it is
+    /// newer than what the caller has: it need not have seen the change.
     ///
     /// `connect` is called when it must be read, and its client is dropped afterwards.
     ///
@@ -88,7 +91,7 @@ impl Catalogues {
         &self,
         database: &str,
         owner: &Owner,
-        newer_than: Option<u64>,
+        changed: Option<Instant>,
         connect: F,
     ) -> Result<Arc<Catalogue>, CatalogueError>
     where
@@ -100,22 +103,23 @@ impl Catalogues {
         let mut kept = slot.lock().await;
         if let Some(kept) = kept.as_ref()
             && kept.read_at.elapsed() < MAX_AGE
-            && newer_than.is_none_or(|old| kept.catalogue.generation() > old)
+            && changed.is_none_or(|changed| kept.read_at >= changed)
         {
             return Ok(Arc::clone(&kept.catalogue));
         }
+        let base = kept.as_ref().map(|kept| Arc::clone(&kept.base));
         let read = async {
             // before the first query: what changes while it is read must not count as seen
             let read_at = Instant::now();
             let client = connect()
                 .await
                 .map_err(|e| CatalogueError::Connect { database: database.to_owned(), why: e.to_string() })?;
-            let rows = fetch(&client)
+            let (rows, base) = fetch::fetch_upon(&client, base)
                 .await
                 .map_err(|source| CatalogueError::Query { database: database.to_owned(), source })?;
-            Ok::<_, CatalogueError>((read_at, rows))
+            Ok::<_, CatalogueError>((read_at, rows, base))
         };
-        let (read_at, rows) = tokio::time::timeout(TIMEOUT, read)
+        let (read_at, rows, base) = tokio::time::timeout(TIMEOUT, read)
             .await
             .map_err(|_| CatalogueError::Timeout { database: database.to_owned() })??;
         let (catalogue, missing) = Catalogue::assemble(rows, owner);
@@ -124,7 +128,7 @@ impl Catalogues {
             tracing::warn!(database, %missing, "a classed column does not exist");
         }
         let catalogue = Arc::new(catalogue);
-        *kept = Some(Kept { catalogue: Arc::clone(&catalogue), read_at });
+        *kept = Some(Kept { catalogue: Arc::clone(&catalogue), read_at, base });
         Ok(catalogue)
     }
 
@@ -132,135 +136,4 @@ impl Catalogues {
     pub fn clear(&self) {
         self.by_database.lock().clear();
     }
-}
-
-/// Runs the constant queries in one read-only snapshot.
-///
-/// # Errors
-/// Those of the server or of a row that is not as expected.
-pub async fn fetch(client: &Client) -> Result<Rows, tokio_postgres::Error> {
-    client
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = pg_catalog")
-        .await?;
-    let version: i32 = client.query_one(QUERIES.version, &[]).await?.try_get(0)?;
-    let rows = Rows {
-        version: u32::try_from(version).unwrap_or(0),
-        relations: read(client, QUERIES.relations, relation).await?,
-        columns: read(client, QUERIES.columns, column).await?,
-        inherits: read(client, QUERIES.inherits, inherits).await?,
-        functions: read(client, QUERIES.functions, function).await?,
-        operators: read(client, QUERIES.operators, operator).await?,
-        types: read(client, QUERIES.types, type_row).await?,
-        casts: read(client, QUERIES.casts, cast).await?,
-        triggers: read(client, QUERIES.triggers, trigger).await?,
-        foreign_keys: read(client, QUERIES.foreign_keys, foreign_key).await?,
-        unique: read(client, QUERIES.unique, unique).await?,
-        calls: read(client, QUERIES.calls, call).await?,
-    };
-    client.batch_execute("COMMIT").await?;
-    Ok(rows)
-}
-
-async fn read<T>(
-    client: &Client,
-    query: &str,
-    row: fn(&Row) -> Result<T, tokio_postgres::Error>,
-) -> Result<Vec<T>, tokio_postgres::Error> {
-    client.query(query, &[]).await?.iter().map(row).collect()
-}
-
-fn relation(row: &Row) -> Result<RelationRow, tokio_postgres::Error> {
-    Ok(RelationRow {
-        oid: row.try_get(0)?,
-        schema: row.try_get(1)?,
-        name: row.try_get(2)?,
-        kind: row.try_get(3)?,
-        definition: row.try_get(4)?,
-        rules: row.try_get(5)?,
-    })
-}
-
-fn column(row: &Row) -> Result<ColumnRow, tokio_postgres::Error> {
-    Ok(ColumnRow {
-        relation: row.try_get(0)?,
-        attnum: row.try_get(1)?,
-        name: row.try_get(2)?,
-        type_oid: row.try_get(3)?,
-        generated: row.try_get(4)?,
-        from: row.try_get(5)?,
-        words: row.try_get(6)?,
-    })
-}
-
-fn inherits(row: &Row) -> Result<InheritRow, tokio_postgres::Error> {
-    Ok(InheritRow { child: row.try_get(0)?, parent: row.try_get(1)? })
-}
-
-fn function(row: &Row) -> Result<FunctionRow, tokio_postgres::Error> {
-    Ok(FunctionRow {
-        oid: row.try_get(0)?,
-        schema: row.try_get(1)?,
-        name: row.try_get(2)?,
-        kind: row.try_get(3)?,
-        volatility: row.try_get(4)?,
-        language: row.try_get(5)?,
-        args: row.try_get(6)?,
-        defaults: row.try_get(7)?,
-        variadic: row.try_get(8)?,
-        security_definer: row.try_get(9)?,
-        returns_set: row.try_get(10)?,
-        returns: row.try_get(11)?,
-        out_names: row.try_get(12)?,
-        extension: row.try_get(13)?,
-        definition: row.try_get(14)?,
-        digest: row.try_get(15)?,
-        arguments: row.try_get::<_, Option<String>>(16)?.unwrap_or_default(),
-        supports: row.try_get(17)?,
-    })
-}
-
-fn operator(row: &Row) -> Result<OperatorRow, tokio_postgres::Error> {
-    Ok(OperatorRow { name: row.try_get(0)?, function: row.try_get(1)? })
-}
-
-fn type_row(row: &Row) -> Result<TypeRow, tokio_postgres::Error> {
-    Ok(TypeRow {
-        oid: row.try_get(0)?,
-        schema: row.try_get(1)?,
-        name: row.try_get(2)?,
-        kind: row.try_get(3)?,
-        relation: row.try_get(4)?,
-    })
-}
-
-fn cast(row: &Row) -> Result<CastRow, tokio_postgres::Error> {
-    Ok(CastRow { target: row.try_get(0)?, function: row.try_get(1)? })
-}
-
-fn trigger(row: &Row) -> Result<TriggerRow, tokio_postgres::Error> {
-    Ok(TriggerRow {
-        relation: row.try_get(0)?,
-        function: row.try_get(1)?,
-        kind: row.try_get(2)?,
-        definition: row.try_get(3)?,
-    })
-}
-
-fn foreign_key(row: &Row) -> Result<ForeignKeyRow, tokio_postgres::Error> {
-    Ok(ForeignKeyRow {
-        child: row.try_get(0)?,
-        parent: row.try_get(1)?,
-        on_delete: row.try_get(2)?,
-        on_update: row.try_get(3)?,
-        child_columns: row.try_get(4)?,
-        parent_columns: row.try_get(5)?,
-    })
-}
-
-fn unique(row: &Row) -> Result<UniqueRow, tokio_postgres::Error> {
-    Ok(UniqueRow { relation: row.try_get(0)?, attnum: row.try_get(1)? })
-}
-
-fn call(row: &Row) -> Result<CallRow, tokio_postgres::Error> {
-    Ok(CallRow { relation: row.try_get(0)?, domain: row.try_get(1)?, function: row.try_get(2)? })
 }

@@ -118,10 +118,10 @@ async fn establish(
 
     let (catalogues, owner) = service.catalogues(&caller.target);
     let (aside, database) = (opened.aside.clone(), wanted.database);
-    let read_catalogue: Arc<ReadCatalogue> = Arc::new(move |newer_than| {
+    let read_catalogue: Arc<ReadCatalogue> = Arc::new(move |changed| {
         let (catalogues, owner) = (Arc::clone(&catalogues), Arc::clone(&owner));
         let (aside, database) = (aside.clone(), database.clone());
-        Box::pin(async move { catalogues.get(&database, &owner, newer_than, || aside.client()).await })
+        Box::pin(async move { catalogues.get(&database, &owner, changed, || aside.client()).await })
     });
     let catalogue =
         read_catalogue(None).await.map_err(|error| catalogue_fatal(&error, &caller.target.name))?;

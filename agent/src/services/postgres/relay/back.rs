@@ -561,7 +561,7 @@ impl<R: Tape> Machine<R> {
     /// The value may be anything; text in it passes the detectors, and what they recognise is not shown at all.
     fn function_result(&mut self, message: Message<'_>) -> Result<(), End> {
         let text = String::from_utf8_lossy(message.body.get(4..).unwrap_or_default()).into_owned();
-        if matches!(masking::scrub(&text), std::borrow::Cow::Borrowed(_)) {
+        if matches!(self.scrub(&text), std::borrow::Cow::Borrowed(_)) {
             self.pass(message);
         } else {
             self.to_client.extend_from_slice(&[kind::FUNCTION_RESULT, 0, 0, 0, 8, 0xff, 0xff, 0xff, 0xff]);
@@ -586,7 +586,7 @@ impl<R: Tape> Machine<R> {
     fn error(&mut self, message: Message<'_>) -> Result<(), End> {
         let mut report = Report::parse(message.body).map_err(End::ServerProtocol)?;
         let sensitive = self.may_quote();
-        tell::clean(&mut report, sensitive);
+        tell::clean(&mut report, sensitive, self.detects);
         let fatal = matches!(report.severity(), "FATAL" | "PANIC");
         self.fatal |= fatal;
         if self.own()
@@ -644,7 +644,7 @@ impl<R: Tape> Machine<R> {
     fn notice_from_server(&mut self, message: Message<'_>) -> Result<(), InvalidMessage> {
         let mut report = Report::parse(message.body)?;
         let sensitive = self.may_quote();
-        tell::clean(&mut report, sensitive);
+        tell::clean(&mut report, sensitive, self.detects);
         self.tape.entry(record::entry::Entry::Message(record::Message {
             severity: report.severity().to_owned(),
             text: report.message().to_owned(),
@@ -657,7 +657,7 @@ impl<R: Tape> Machine<R> {
 
     fn notification(&mut self, message: Message<'_>) -> Result<(), InvalidMessage> {
         let mut note = back::Notification::read(message.body)?;
-        note.payload = masking::scrub(&note.payload).into_owned().into();
+        note.payload = self.scrub(&note.payload).into_owned().into();
         note.write(&mut self.to_client);
         Ok(())
     }
@@ -678,11 +678,8 @@ impl<R: Tape> Machine<R> {
             }
             _ => {}
         }
-        sluice_protocol::postgres::wire::write::parameter_status(
-            name,
-            &masking::scrub(setting),
-            &mut self.to_client,
-        );
+        let setting = self.scrub(setting);
+        sluice_protocol::postgres::wire::write::parameter_status(name, &setting, &mut self.to_client);
         Ok(())
     }
 }

@@ -133,6 +133,10 @@ impl<R: Tape> Machine<R> {
             }
             kind::FLUSH => self.to_server.extend_from_slice(message.whole),
             kind::TERMINATE => {
+                // as the server does it: what was asked before is answered before, and is on record with its end
+                if !self.session.settled() && self.copying.is_none() {
+                    return Ok(self.later());
+                }
                 self.to_server.extend_from_slice(message.whole);
                 return Err(End::Client);
             }

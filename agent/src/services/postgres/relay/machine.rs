@@ -1,5 +1,6 @@
 //! The state of one session between its two legs, without IO: [`front`](super::front) takes what the client says,
 //! [`back`](super::back) what the target says; both append to the same two outputs.
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use super::Tape;
 use super::execution::{Entry, Execution, Prepared, Session};
 use super::known::Memory;
 use crate::gate::{GatedSession, Held, Permit};
-use crate::masking::{InvalidRow, MaskKey};
+use crate::masking::{self, InvalidRow, MaskKey};
 use crate::services::postgres::preview::Questions;
 
 /// A message that has to be judged or masked as a whole may be as long as this; longer ones are refused.
@@ -23,6 +24,9 @@ pub(super) const MAX_OWED: usize = 512;
 /// refused, so that the transaction, the pipeline and the order of answers are what they are after any error; and
 /// the target's own log shows that something was refused.
 const POISON: &str = "sluice refused this statement";
+
+/// What makes names mean what they mean.
+const PATH: [&str; 3] = ["SHOW search_path", "SHOW role", "SHOW session_authorization"];
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +71,8 @@ pub(super) enum Pause {
     Room,
     /// Somebody has to approve; the message waits at the front of the input.
     Held(Vec<Holding>),
-    /// The catalogue has to be read again; older than this generation will not do.
-    Catalogue(Option<u64>),
+    /// The catalogue has to be read again; one that was read before this moment will not do.
+    Catalogue(Option<Instant>),
 }
 
 /// One statement of a message that waits for somebody else.
@@ -117,6 +121,10 @@ pub(super) struct Machine<R> {
     pub(super) path_old: bool,
     /// It was changed in a transaction that has not ended: every end and every error may change it back.
     pub(super) path_in_transaction: bool,
+    /// What the target has answered to our own questions about the path so far.
+    pub(super) asked: Vec<Option<String>>,
+    /// Whether the detectors look at what nobody has classed.
+    pub(super) detects: bool,
     /// Nothing is judged before the target has answered everything.
     pub(super) barrier: bool,
     pub(super) pause: Option<Pause>,
@@ -157,6 +165,7 @@ impl<R: Tape> Machine<R> {
     pub(super) fn new(start: Start<R>) -> Self {
         let role = start.gated.facts().target.user().to_owned();
         let path = SearchPath::parse(&start.search_path, &role);
+        let detects = start.gated.facts().target.postgres().is_none_or(|postgres| postgres.detect);
         Self {
             session: Session::new(),
             catalogue: start.catalogue,
@@ -169,6 +178,8 @@ impl<R: Tape> Machine<R> {
             path_old: path.is_none(),
             path: path.unwrap_or_default(),
             path_in_transaction: false,
+            asked: Vec::new(),
+            detects,
             barrier: false,
             pause: None,
             granted: None,
@@ -238,38 +249,38 @@ impl<R: Tape> Machine<R> {
         self.pause = Some(pause);
     }
 
-    /// Asks the target for its search_path and role, without a trace in the client's transaction.
+    /// Asks the target for its search_path and role, without a trace in the client's transaction: SHOW takes no
+    /// snapshot, so that SET TRANSACTION may still follow, and a transaction sees what it would see without us.
     pub(super) fn probe(&mut self) {
         const NAME: &str = "sluice_path";
         let within = self.session.segment_open();
-        write::parse(
-            NAME,
-            "SELECT pg_catalog.current_setting('search_path'), current_user::pg_catalog.text",
-            &mut self.to_server,
-        );
-        write::bind(NAME, NAME, &[], &mut self.to_server);
-        write::execute(NAME, 0, &mut self.to_server);
-        write::close(b'P', NAME, &mut self.to_server);
-        write::close(b'S', NAME, &mut self.to_server);
-        let portal = super::execution::Portal {
-            prepared: Arc::default(),
-            understood: None,
-            parameters: Vec::new(),
-            results: Default::default(),
-            shape: Default::default(),
-            started: Default::default(),
-            hold: false,
-            cursor: false,
-        };
-        let owed = [
-            session::Owed::Parse { name: NAME.into(), statement: Arc::default() },
-            session::Owed::Bind { name: NAME.into(), portal: Arc::new(portal) },
-            session::Owed::Execute(Box::default()),
-            session::Owed::ClosePortal(NAME.into()),
-            session::Owed::CloseStatement(NAME.into()),
-        ];
-        for owed in owed {
-            self.session.sent(Entry { owed, own: true, instead: None });
+        self.asked.clear();
+        for question in PATH {
+            write::parse(NAME, question, &mut self.to_server);
+            write::bind(NAME, NAME, &[], &mut self.to_server);
+            write::execute(NAME, 0, &mut self.to_server);
+            write::close(b'P', NAME, &mut self.to_server);
+            write::close(b'S', NAME, &mut self.to_server);
+            let portal = super::execution::Portal {
+                prepared: Arc::default(),
+                understood: None,
+                parameters: Vec::new(),
+                results: Default::default(),
+                shape: Default::default(),
+                started: Default::default(),
+                hold: false,
+                cursor: false,
+            };
+            let owed = [
+                session::Owed::Parse { name: NAME.into(), statement: Arc::default() },
+                session::Owed::Bind { name: NAME.into(), portal: Arc::new(portal) },
+                session::Owed::Execute(Box::default()),
+                session::Owed::ClosePortal(NAME.into()),
+                session::Owed::CloseStatement(NAME.into()),
+            ];
+            for owed in owed {
+                self.session.sent(Entry { owed, own: true, instead: None });
+            }
         }
         if within {
             write::flush(&mut self.to_server);
@@ -280,13 +291,19 @@ impl<R: Tape> Machine<R> {
         self.pause = Some(Pause::Answers);
     }
 
-    /// The answer to [`Machine::probe`].
+    /// The answer to one question of [`Machine::probe`].
     pub(super) fn probed(&mut self, rows: &[Vec<Option<String>>]) {
-        let found = match rows {
-            [row] => match row.as_slice() {
-                [Some(setting), Some(role)] => SearchPath::parse(setting, role),
-                _ => None,
-            },
+        let answer = match rows {
+            [row] => row.first().cloned().flatten(),
+            _ => None,
+        };
+        self.asked.push(answer);
+        let [setting, role, login] = self.asked.as_slice() else { return };
+        let found = match (setting, role, login) {
+            (Some(setting), Some(role), Some(login)) => {
+                // without SET ROLE one acts as whoever the session is
+                SearchPath::parse(setting, if role == "none" { login } else { role })
+            }
             _ => None,
         };
         // what can't be read stays unknown, and is asked for again
@@ -294,6 +311,11 @@ impl<R: Tape> Machine<R> {
             self.path = path;
             self.path_old = false;
         }
+    }
+
+    /// What the detectors leave of words.
+    pub(super) fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.detects { masking::scrub(text) } else { Cow::Borrowed(text) }
     }
 
     /// A catalogue that was read again.

@@ -19,7 +19,7 @@ impl<R: Tape> Machine<R> {
             let by_tree = self.by_lineage(lineage, index, shape.columns.len());
             let source = ColumnId { relation: column.table, attnum: column.attribute };
             let by_origin = self.by_column(source, false);
-            let treatment = strictest(by_tree, by_origin);
+            let treatment = self.looked_at(strictest(by_tree, by_origin));
             columns.push(recorded(&column.name, column.type_oid, column.binary, &treatment));
             let sources = sources(lineage, index, shape.columns.len()).chain([source]);
             let hints = self.hints(&column.name, sources);
@@ -32,6 +32,7 @@ impl<R: Tape> Machine<R> {
     pub(super) fn blind_reading(&mut self, values: usize) -> RowMask {
         let plan = (0..values).map(|_| {
             let treatment = self.by_lineage(&Outputs::Unknown, 0, values);
+            let treatment = self.looked_at(treatment);
             // a type that is none: whatever is masked becomes NULL, since nobody knows what it may hold
             ColumnPlan { treatment, type_oid: 0, binary: true, hints: Families::NONE }
         });
@@ -52,6 +53,7 @@ impl<R: Tape> Machine<R> {
         };
         let treatments: Vec<Treatment> =
             (0..names.len()).map(|i| self.by_lineage(lineage, i, names.len())).collect();
+        let treatments: Vec<Treatment> = treatments.into_iter().map(|t| self.looked_at(t)).collect();
         let columns =
             names.iter().zip(&treatments).map(|(n, t)| recorded(n, TEXT, format.binary, t)).collect();
         let masks = treatments.iter().any(|t| matches!(t, Treatment::Mask { .. }));
@@ -69,6 +71,14 @@ impl<R: Tape> Machine<R> {
         let mask = CopyMask::new(copy_format(format)?, plan, &self.mask_key);
         let reading = if mask.is_noop() { Reading::CopyClear } else { Reading::Copy(Box::new(mask)) };
         Some((reading, columns))
+    }
+
+    /// What no witness has anything to say about is left to the detectors, where they are wanted.
+    fn looked_at(&self, treatment: Treatment) -> Treatment {
+        match treatment {
+            Treatment::Detect if !self.detects => Treatment::Clear,
+            other => other,
+        }
     }
 
     fn by_lineage(&mut self, outputs: &Outputs, index: usize, count: usize) -> Treatment {
@@ -209,10 +219,8 @@ fn copy_format(format: &sql::CopyFormat) -> Option<CopyFormat> {
             null: null(""),
             header: format.header,
         })
-    } else if format.header {
-        // the text format knows a header since PostgreSQL 15, the mask does not: its first line would count as a row
-        None
     } else {
-        Some(CopyFormat::Text { delimiter: byte(format.delimiter, b'\t')?, null: null("\\N") })
+        let delimiter = byte(format.delimiter, b'\t')?;
+        Some(CopyFormat::Text { delimiter, null: null("\\N"), header: format.header })
     }
 }

@@ -273,8 +273,8 @@ impl<R: Tape, S: AsyncRead + AsyncWrite + Unpin> Pump<R, S> {
                 let withdrawn = Box::pin(async move { cancel.withdrawn().await });
                 self.waiting = Waiting::Held(Box::pin(granting(holdings)), withdrawn, waiting);
             }
-            Some(Pause::Catalogue(newer_than)) if matches!(self.waiting, Waiting::Nothing) => {
-                let reading = (self.read_catalogue)(*newer_than);
+            Some(Pause::Catalogue(changed)) if matches!(self.waiting, Waiting::Nothing) => {
+                let reading = (self.read_catalogue)(*changed);
                 self.waiting =
                     Waiting::Catalogue(Box::pin(async move { reading.await.map_err(|e| e.to_string()) }));
             }

@@ -8,8 +8,11 @@ use crate::masking;
 const WITHHELD: &str = "(not shown: the statement touches protected columns)";
 
 /// Takes out of an error or notice what may be a protected value. `sensitive`: the statement touches classed
-/// columns, so everything that may quote a value goes; else only what a detector recognises.
-pub(super) fn clean(report: &mut Report<'_>, sensitive: bool) {
+/// columns, so everything that may quote a value goes; else only what a detector recognises, where they look at all.
+pub(super) fn clean(report: &mut Report<'_>, sensitive: bool, detects: bool) {
+    if !sensitive && !detects {
+        return;
+    }
     let class: String = report.code().chars().take(2).collect();
     report.rewrite(|letter, value| match letter {
         field::DETAIL if sensitive => Rewrite::Replace(WITHHELD.to_owned()),
@@ -88,7 +91,7 @@ mod tests {
     fn cleaned(code: &str, message: &str, sensitive: bool) -> (String, Option<String>) {
         let mut report =
             Report::new("ERROR", code, message).detail("Key (email)=(a@example.com) already exists.");
-        clean(&mut report, sensitive);
+        clean(&mut report, sensitive, true);
         (report.message().to_owned(), report.get(b'D').map(str::to_owned))
     }
 

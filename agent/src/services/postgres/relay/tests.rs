@@ -17,6 +17,7 @@ use crate::identity::Verified;
 use crate::masking::MaskKey;
 
 mod limits;
+mod splits;
 
 const CUSTOMERS: u32 = 20001;
 const ORDERS: u32 = 20002;
@@ -520,6 +521,12 @@ proptest! {
     }
 }
 
+/// The answer to one question of our own.
+fn shown(value: &str) -> Vec<u8> {
+    let closed = [message(b'3', b""), message(b'3', b"")].concat();
+    [message(b'1', b""), message(b'2', b""), row(&[value]), complete("SHOW"), closed].concat()
+}
+
 #[test]
 fn a_path_that_may_have_moved_is_asked_for_once_behind_each_answer() {
     let mut stage = stage_under("@id(\"all\") permit(principal, action, resource);");
@@ -532,15 +539,55 @@ fn a_path_that_may_have_moved_is_asked_for_once_behind_each_answer() {
     let wanted = query("select id from customers");
     let taken = stage.machine.client_said(&wanted).unwrap();
     assert_eq!(taken, 0, "it waits");
-    assert!(text(&std::mem::take(&mut stage.machine.to_server)).contains("current_setting('search_path')"));
-    let answered = [message(b'1', b""), message(b'2', b""), row(&["public", "app"]), complete("SELECT 1")];
-    let closed = [message(b'3', b""), message(b'3', b""), open()];
+    assert!(text(&std::mem::take(&mut stage.machine.to_server)).contains("SHOW search_path"));
     assert_eq!(
-        stage.down(&[answered.concat(), closed.concat()].concat()),
+        stage.down(&[shown("public"), shown("none"), shown("app"), open()].concat()),
         b"",
         "nothing of it is the client's"
     );
     // the pump goes on once all is answered
     stage.machine.pause = None;
     assert_eq!(stage.up(&wanted), wanted, "and then it goes, without another question");
+}
+
+#[test]
+fn what_begins_a_transaction_is_not_asked_behind() {
+    let mut stage = stage_under("@id(\"all\") permit(principal, action, resource);");
+    stage.up(&query("begin"));
+    stage.down(&[complete("BEGIN"), message(b'Z', b"T")].concat());
+    stage.up(&query("set transaction read only"));
+    stage.down(&[complete("SET"), message(b'Z', b"T")].concat());
+    let next = query("set transaction read write");
+    assert_eq!(
+        stage.up(&next),
+        next,
+        "no question of ours stands between: it would be the transaction's first"
+    );
+}
+
+#[test]
+fn what_every_verdict_rests_on_stays_and_so_does_the_session() {
+    let mut stage = stage_under("@id(\"all\") permit(principal, action, resource);");
+    for set in ["set standard_conforming_strings = off", "set client_encoding = 'sjis'", "set names 'latin1'"]
+    {
+        assert!(!text(&stage.up(&query(set))).contains(set), "{set} goes nowhere");
+        let refused = stage.down(&[error("42601"), ready()].concat());
+        assert!(text(&refused).contains("stays as it is"), "{set}: {}", text(&refused));
+        stage.machine.pause = None;
+    }
+    let kept = query("set client_encoding = 'UTF8'");
+    assert_eq!(stage.up(&kept), kept);
+}
+
+#[test]
+fn where_detectors_are_off_only_classes_mask() {
+    let wanted = query("select 'a@example.com' as note");
+    for (detects, seen) in [(true, false), (false, true)] {
+        let mut stage = stage_under("@id(\"all\") permit(principal, action, resource);");
+        stage.machine.detects = detects;
+        stage.up(&wanted);
+        let down =
+            [description(&[("note", 0, 0)]), row(&["a@example.com"]), complete("SELECT 1"), ready()].concat();
+        assert_eq!(text(&stage.down(&down)).contains("a@example.com"), seen);
+    }
 }

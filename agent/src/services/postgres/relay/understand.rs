@@ -90,8 +90,7 @@ impl<R: Tape> Machine<R> {
         }
         let committed = self.session.status() == TransactionStatus::Idle && !self.session.segment_open();
         if self.catalogue_old && committed && !self.catalogue_fresh {
-            let old = self.catalogue.generation();
-            self.wait_for(Pause::Catalogue(Some(old)));
+            self.wait_for(Pause::Catalogue(Some(Instant::now())));
             return false;
         }
         if self.catalogue_read.elapsed() > MAX_AGE {
@@ -106,8 +105,7 @@ impl<R: Tape> Machine<R> {
         let analysis = self.verdicts.analyse(text, &self.catalogue, &self.path, &mut self.key);
         let stale = analysis.statements.iter().any(|s| s.stale);
         if stale && !self.catalogue_fresh && self.granted.is_none() {
-            let old = self.catalogue.generation();
-            self.wait_for(Pause::Catalogue(Some(old)));
+            self.wait_for(Pause::Catalogue(Some(Instant::now())));
             return None;
         }
         Some(analysis)
@@ -147,7 +145,8 @@ impl<R: Tape> Machine<R> {
             } else if statement.taints {
                 doubt = doubt.or(Some(REDEFINED));
             }
-            if let Some(report) = self.unmaskable_copy(wish, statement) {
+            let never = self.unmaskable_copy(wish, statement).or_else(|| self.unsettling(wish, statement));
+            if let Some(report) = never {
                 return Judged::Refused(report);
             }
             let plain = matches!(inner, Inner::None) && doubt.is_none();
@@ -446,7 +445,6 @@ impl<R: Tape> Machine<R> {
             |name: &str| matches!(name, "search_path" | "role" | "session_authorization" | "all");
         match &statement.kind {
             Kind::Discard { all: true } => true,
-            Kind::Set if statement.sets.is_empty() => true,
             Kind::Transaction(
                 TransactionAct::Commit { .. }
                 | TransactionAct::Rollback { .. }
@@ -492,8 +490,19 @@ impl<R: Tape> Machine<R> {
         self.record(number, wish, statement, Verdict::Refuse(&["copy-form".to_owned()], message));
         Some(
             Report::new("ERROR", code::REFUSED, message)
-                .hint("Name the columns, and use FORMAT csv or FORMAT text without HEADER."),
+                .hint("Name the columns, and use FORMAT csv or FORMAT text."),
         )
+    }
+
+    /// A setting without which nothing that follows could be judged. The session would have to end.
+    fn unsettling(&mut self, wish: &Wish, statement: &Statement) -> Option<Report<'static>> {
+        let setting = statement.sets.iter().find(|setting| setting.unsettles())?;
+        let message = format!("refused: {} stays as it is, since statements are judged by it", setting.name);
+        let number = self.operation();
+        self.record(number, wish, statement, Verdict::Refuse(&["pinned-setting".to_owned()], &message));
+        Some(Report::new("ERROR", code::REFUSED, message).hint(
+            "client_encoding is UTF8, standard_conforming_strings is on. E'…' strings have backslashes.",
+        ))
     }
 
     fn record(&mut self, number: u64, wish: &Wish, statement: &Statement, verdict: Verdict<'_>) {

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use crate::ssh::{Heard, Offer, hear};
+use crate::ssh::{Ahead, Heard, Offer, hear};
 use crate::upstream::ssh::IDENTIFICATION;
 
 /// A client that has named itself sends its offer at once; one that waits for ours is served by what suits everybody.
@@ -23,9 +23,8 @@ const BLOCK: usize = 8;
 
 /// A connection whose beginning has been looked at.
 pub(super) struct Greeted<S> {
-    socket: S,
-    /// Read, and to be read again.
-    ahead: BytesMut,
+    /// With what was read, and is to be read again.
+    socket: Ahead<S>,
     /// Bytes of our identification that have gone out already, and that russh is yet to write.
     said: usize,
 }
@@ -54,7 +53,7 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
             break Offer::default();
         }
     };
-    Ok((offer, Greeted { socket, ahead, said: own.len() }))
+    Ok((offer, Greeted { socket: Ahead::new(socket, ahead), said: own.len() }))
 }
 
 impl<S: AsyncWrite + Unpin> Greeted<S> {
@@ -85,17 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buffer);
-        }
-        let count = self.ahead.len().min(buffer.remaining());
-        let (now, _) = self.ahead.split_at(count);
-        buffer.put_slice(now);
-        self.ahead.advance(count);
-        if self.ahead.is_empty() {
-            self.ahead = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 }
 
@@ -154,7 +143,7 @@ mod tests {
     async fn a_refusal_is_a_packet_of_whole_blocks() {
         for length in 0..20 {
             let (near, mut far) = duplex(8192);
-            Greeted { socket: near, ahead: BytesMut::new(), said: 0 }
+            Greeted { socket: Ahead::new(near, BytesMut::new()), said: 0 }
                 .refuse(&"x".repeat(length))
                 .await
                 .unwrap();

@@ -25,7 +25,7 @@ use crate::app::House;
 use crate::audit;
 use crate::intake::Inbound;
 use crate::services::caller::Caller;
-use crate::ssh::{Flows, WINDOW_LOCAL};
+use crate::ssh::{Flows, LARGEST_PACKET, WINDOW_LOCAL};
 use crate::upstream::ssh::{CHANNEL_MESSAGES, IDENTIFICATION, host_keys, limits};
 
 /// OpenSSH's own default.
@@ -133,6 +133,7 @@ fn config(target: &Target, asked: std::net::IpAddr, house: &House) -> Result<ser
         certificates,
         limits: limits(),
         window_size: WINDOW_LOCAL,
+        maximum_packet_size: LARGEST_PACKET,
         channel_buffer_size: CHANNEL_MESSAGES,
         max_auth_attempts: MAX_AUTH_TRIES,
         inactivity_timeout: None,

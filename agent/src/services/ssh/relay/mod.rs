@@ -4,8 +4,10 @@
 //! the gate has not permitted; a channel ends as the target ended it, with its status, or with a word of ours.
 mod begin;
 mod content;
+mod echo;
 mod file;
 mod forward;
+mod gather;
 mod hold;
 mod judge;
 mod lineage;

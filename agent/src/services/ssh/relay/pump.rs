@@ -3,12 +3,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use russh::{ChannelMsg, ChannelWriteHalf, client};
 use sluice_api::record;
 use tokio::time::timeout;
 
 use super::begin::Job;
+use super::echo::Echo;
+use super::gather::Gather;
 use super::link::Link;
 use super::say;
 use super::scp::ScpPipe;
@@ -76,6 +78,8 @@ pub(super) struct Way<'l> {
     forward: bool,
     /// The terminal's width.
     columns: AtomicU32,
+    /// What was typed in the terminal and has not been shown yet.
+    echo: Echo,
 }
 
 impl Way<'_> {
@@ -114,18 +118,21 @@ impl Way<'_> {
     /// Sends what has come together in both directions, on record. `false`: nothing goes any more.
     pub(super) async fn both(
         &self,
-        to_client: &mut BytesMut,
-        to_target: &mut BytesMut,
+        to_client: &mut Gather,
+        to_target: &mut Gather,
         up: &ChannelWriteHalf<client::Msg>,
     ) -> bool {
-        if !to_client.is_empty() && !self.to_client(&to_client.split().freeze(), false, |_| {}).await {
-            return false;
+        for bytes in to_client.take() {
+            if !self.to_client(&bytes, false, |_| {}).await {
+                return false;
+            }
         }
-        if to_target.is_empty() {
-            return true;
+        for bytes in to_target.take() {
+            if !self.to_target(&bytes, |_| {}).await || up.data_bytes(bytes).await.is_err() {
+                return false;
+            }
         }
-        let bytes = to_target.split().freeze();
-        self.to_target(&bytes, |_| {}).await && up.data_bytes(bytes).await.is_ok()
+        true
     }
 
     fn unrecorded(&self, why: &str) -> bool {
@@ -155,6 +162,7 @@ pub(super) async fn carry(
         presence: link.presence(),
         forward: matches!(job.shape, Shape::Forward),
         columns: AtomicU32::new(columns),
+        echo: Echo::default(),
     };
     if !words.is_empty() {
         link.tape().said(job.id, "ERROR", &words).await;
@@ -217,6 +225,9 @@ async fn up(way: &Way<'_>, shape: &Shape, mut inbox: Inbox, target: &ChannelWrit
                     false => recording.stream(id, &data, true),
                 };
                 let passed = way.to_target(&data, note).await;
+                if terminal {
+                    way.echo.typed(&data);
+                }
                 let sent = passed && target.data_bytes(data).await.is_ok();
                 inbox.flow.took(length);
                 sent
@@ -258,7 +269,7 @@ pub(super) async fn control(
 /// From the target to the client, until the target closes its end.
 async fn down(way: &Way<'_>, shape: &Shape, mut inbox: Inbox) -> Ended {
     let mut ended = Ended::default();
-    let mut streams = [false, true].map(|stderr| Shown::new(shape, &way.columns, stderr));
+    let mut streams = [false, true].map(|stderr| Shown::new(shape, &way.columns, &way.echo, stderr));
     loop {
         let held_until = streams.iter().filter_map(Shown::deadline).min();
         let message = tokio::select! {

@@ -7,6 +7,7 @@ use sluice_protocol::ssh::scp::{Copy, Event, File, Side};
 
 use super::content::Content;
 use super::file::FileVerdict;
+use super::gather::{Gather, append};
 use super::pump::{Ended, Way, control, gone, status};
 use super::setup::Inbox;
 
@@ -15,8 +16,8 @@ pub(super) struct ScpPipe {
     copy: Copy,
     from_client: BytesMut,
     from_target: BytesMut,
-    to_client: BytesMut,
-    to_target: BytesMut,
+    to_client: Gather,
+    to_target: Gather,
     current: Option<(record::File, Content)>,
 }
 
@@ -32,8 +33,8 @@ impl ScpPipe {
             copy: Copy::new(asked),
             from_client: BytesMut::new(),
             from_target: BytesMut::new(),
-            to_client: BytesMut::new(),
-            to_target: BytesMut::new(),
+            to_client: Gather::default(),
+            to_target: Gather::default(),
             current: None,
         }
     }
@@ -53,8 +54,8 @@ impl ScpPipe {
                     None | Some(ChannelMsg::Close) => Err(Over::Gone),
                     Some(ChannelMsg::Eof) => up.eof().await.map_err(|_| Over::Gone),
                     Some(ChannelMsg::Data { data }) => {
-                        self.from_client.extend_from_slice(&data);
                         client.flow.took(data.len());
+                        append(&mut self.from_client, data);
                         self.events(way, &mut client).await
                     }
                     Some(other) => if control(way, other, up).await { Ok(()) } else { Err(Over::Gone) },
@@ -62,8 +63,8 @@ impl ScpPipe {
                 message = target.next() => match message {
                     None | Some(ChannelMsg::Close) => break None,
                     Some(ChannelMsg::Data { data }) => {
-                        self.from_target.extend_from_slice(&data);
                         target.flow.took(data.len());
+                        append(&mut self.from_target, data);
                         self.events(way, &mut client).await
                     }
                     Some(ChannelMsg::ExtendedData { data, .. }) => {
@@ -106,22 +107,22 @@ impl ScpPipe {
             match event {
                 None => return Ok(()),
                 Some(Event::Ask(file)) => self.ask(way, file, client).await?,
-                Some(Event::Send(side, bytes)) => self.put(side, &bytes),
+                Some(Event::Send(side, bytes)) => self.put(side, bytes.into()),
                 Some(Event::Payload(side, bytes)) => {
                     if let Some((_, content)) = &mut self.current {
                         content.append(&bytes);
                     }
-                    self.put(side, &bytes);
+                    self.put(side, bytes);
                 }
                 Some(Event::Done { failed }) => self.over(way, failed).await,
             }
         }
     }
 
-    fn put(&mut self, side: Side, bytes: &[u8]) {
+    fn put(&mut self, side: Side, bytes: BytesMut) {
         match side {
-            Side::Client => self.to_client.extend_from_slice(bytes),
-            Side::Target => self.to_target.extend_from_slice(bytes),
+            Side::Client => self.to_client.push(bytes),
+            Side::Target => self.to_target.push(bytes),
         }
     }
 
@@ -142,14 +143,14 @@ impl ScpPipe {
                     self.current = Some((entry, way.content()));
                 }
                 let (side, bytes) = self.copy.forward(file);
-                self.put(side, &bytes);
+                self.put(side, bytes.into());
             }
             FileVerdict::No(words) => {
                 entry.failed = true;
                 entry.message.clone_from(&words);
                 way.note_file(entry).await;
                 for (side, bytes) in self.copy.refuse(file, &words) {
-                    self.put(side, &bytes);
+                    self.put(side, bytes.into());
                 }
             }
             FileVerdict::Gone => return Err(Over::Gone),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use russh::server;
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Error, Pty, client};
 use sluice_api::record;
@@ -51,6 +52,16 @@ impl Inbox {
             Some(message) => Some(message),
             None => self.read.wait().await,
         }
+    }
+
+    /// The next message, where it is data and has arrived already.
+    pub(super) fn data_there(&mut self) -> Option<ChannelMsg> {
+        if self.ahead.is_empty() {
+            // nothing, or the end, which is seen again
+            let message = self.read.wait().now_or_never().flatten()?;
+            self.ahead.push_back(message);
+        }
+        self.ahead.pop_front_if(|message| matches!(message, ChannelMsg::Data { .. }))
     }
 }
 

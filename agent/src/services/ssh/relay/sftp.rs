@@ -10,6 +10,7 @@ use sluice_protocol::ssh::sftp::{
 
 use super::content::Content;
 use super::file::FileVerdict;
+use super::gather::{Gather, append};
 use super::pump::{Ended, Way, control, gone, status};
 use super::setup::Inbox;
 
@@ -18,8 +19,8 @@ pub(super) struct SftpPipe {
     filter: Filter,
     from_client: BytesMut,
     from_target: BytesMut,
-    to_client: BytesMut,
-    to_target: BytesMut,
+    to_client: Gather,
+    to_target: Gather,
     /// Answers of our own that wait for the end of a packet of the target.
     answers: Vec<Bytes>,
     packets: Packets,
@@ -33,6 +34,10 @@ struct Open {
     read: Content,
     written: Content,
 }
+
+/// So much of what is there already is taken at once: fewer and fuller packets, where one side has more to say than the
+/// other can take.
+const TOGETHER: usize = 128 << 10;
 
 /// Why a channel is over before its target has ended it.
 enum Over {
@@ -78,8 +83,8 @@ impl SftpPipe {
             filter: Filter::new(),
             from_client: BytesMut::new(),
             from_target: BytesMut::new(),
-            to_client: BytesMut::new(),
-            to_target: BytesMut::new(),
+            to_client: Gather::default(),
+            to_target: Gather::default(),
             answers: Vec::new(),
             packets: Packets::default(),
             files: HashMap::new(),
@@ -96,7 +101,7 @@ impl SftpPipe {
     ) -> Ended {
         let mut ended = Ended::default();
         let over = loop {
-            let step = tokio::select! {
+            let mut step = tokio::select! {
                 message = client.next() => match message {
                     Some(message) => self.client_says(way, message, &mut client, up).await,
                     None => Err(Over::Gone),
@@ -106,6 +111,19 @@ impl SftpPipe {
                     Some(message) => self.target_says(way, message, &mut client, &target, &mut ended).await,
                 },
             };
+            while step.is_ok()
+                && !self.filter.waits()
+                && self.to_target.length() < TOGETHER
+                && let Some(message) = client.data_there()
+            {
+                step = self.client_says(way, message, &mut client, up).await;
+            }
+            while step.is_ok()
+                && self.to_client.length() < TOGETHER
+                && let Some(message) = target.data_there()
+            {
+                step = self.target_says(way, message, &mut client, &target, &mut ended).await;
+            }
             let step = match step {
                 Ok(()) => self.send(way, up).await,
                 Err(over) => Err(over),
@@ -131,9 +149,10 @@ impl SftpPipe {
     ) -> Result<(), Over> {
         match message {
             ChannelMsg::Data { data } => {
-                self.from_client.extend_from_slice(&data);
+                let length = data.len();
+                append(&mut self.from_client, data);
                 let done = self.requests(way, client).await;
-                client.flow.took(data.len());
+                client.flow.took(length);
                 done
             }
             ChannelMsg::Eof => up.eof().await.map_err(|_| Over::Gone),
@@ -153,12 +172,12 @@ impl SftpPipe {
             match self.filter.from_client(&mut self.from_client) {
                 Ok(None) => return Ok(()),
                 Ok(Some(FromClient::Ask(request))) => self.ask(way, request, client).await?,
-                Ok(Some(FromClient::Target(bytes))) => self.to_target.extend_from_slice(&bytes),
+                Ok(Some(FromClient::Target(bytes))) => self.to_target.push(bytes),
                 Ok(Some(FromClient::Payload(payload))) => {
                     if let Some(open) = self.files.get_mut(&payload.file) {
                         open.written.at(payload.offset, &payload.bytes);
                     }
-                    self.to_target.extend_from_slice(&payload.bytes);
+                    self.to_target.push(payload.bytes);
                 }
                 Ok(Some(FromClient::Client(bytes))) => self.answers.push(bytes),
                 Err(why) => return Err(Over::Broken(why.to_string())),
@@ -171,7 +190,7 @@ impl SftpPipe {
         match way.judge_file(&operation, client).await {
             FileVerdict::Go => {
                 let bytes = self.filter.forward(request);
-                self.to_target.extend_from_slice(&bytes);
+                self.to_target.push(bytes.into());
             }
             FileVerdict::No(words) => {
                 let (action, path, to) = described(request.call());
@@ -206,39 +225,40 @@ impl SftpPipe {
                 return Ok(());
             }
         };
-        self.from_target.extend_from_slice(&data);
+        let length = data.len();
+        append(&mut self.from_target, data);
         loop {
             match self.filter.from_target(&mut self.from_target) {
                 Ok(None) => break,
-                Ok(Some(FromTarget::Client(bytes))) => self.packet(&bytes),
-                Ok(Some(FromTarget::Payload(payload))) => self.content(&payload),
-                Ok(Some(FromTarget::Target(bytes))) => self.to_target.extend_from_slice(&bytes),
+                Ok(Some(FromTarget::Client(bytes))) => self.packet(bytes),
+                Ok(Some(FromTarget::Payload(payload))) => self.content(payload),
+                Ok(Some(FromTarget::Target(bytes))) => self.to_target.push(bytes.into()),
                 Ok(Some(FromTarget::Done(done))) => self.done(way, done).await,
                 Err(why) => return Err(Over::Broken(format!("the target: {why}"))),
             }
         }
-        target.flow.took(data.len());
+        target.flow.took(length);
         // what had to wait for the target's version
         self.requests(way, client).await
     }
 
-    fn content(&mut self, payload: &Payload) {
+    fn content(&mut self, payload: Payload) {
         if let Some(open) = self.files.get_mut(&payload.file) {
             open.read.at(payload.offset, &payload.bytes);
         }
-        self.packet(&payload.bytes);
+        self.packet(payload.bytes);
     }
 
-    fn packet(&mut self, bytes: &[u8]) {
-        self.packets.pass(bytes);
-        self.to_client.extend_from_slice(bytes);
+    fn packet(&mut self, bytes: BytesMut) {
+        self.packets.pass(&bytes);
+        self.to_client.push(bytes);
     }
 
     /// Sends what has come together, on record.
     async fn send(&mut self, way: &Way<'_>, up: &ChannelWriteHalf<client::Msg>) -> Result<(), Over> {
         if self.packets.at_end() {
             for answer in std::mem::take(&mut self.answers) {
-                self.to_client.extend_from_slice(&answer);
+                self.to_client.push(answer.into());
             }
         }
         for open in self.files.values_mut() {

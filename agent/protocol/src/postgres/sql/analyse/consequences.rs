@@ -87,6 +87,7 @@ impl<'a> Judge<'a> {
         let named = format!("trigger on {}.{}", relation.schema, relation.name);
         let fired = Fired { relation, event, rows: self.rows_of(relation, event), tables: Vec::new() };
         let Some(fired) = self.declared(trigger, fired) else {
+            self.out.stale |= trigger.definition.is_empty();
             self.unknown(format!("the {named} is not understood"));
             return;
         };
@@ -144,6 +145,7 @@ impl<'a> Judge<'a> {
     fn rules(&mut self, relation: &'a Relation, event: u8) {
         for rule in &relation.rules {
             if self.rule(relation, rule, event).is_none() {
+                self.out.stale |= rule.is_empty();
                 self.unknown(format!("a rule on {}.{} is not understood", relation.schema, relation.name));
             }
         }

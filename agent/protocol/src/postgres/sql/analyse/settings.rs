@@ -63,20 +63,17 @@ impl Judge<'_> {
     /// A setting changes. What verdicts and masking rest on stays as it is.
     pub(super) fn set(&mut self, name: &str, value: Option<String>, local: bool) {
         self.does(Effects::SESSION);
-        let lower = value.as_deref().map(str::to_ascii_lowercase);
-        match (name, lower.as_deref()) {
-            ("client_encoding" | "names", Some(v)) if !matches!(v, "utf8" | "utf-8" | "unicode") => {
-                self.unknown("another client_encoding than UTF8");
+        let setting = Setting { name: name.to_owned(), value, local };
+        match (name, setting.value.as_deref()) {
+            _ if setting.unsettles() => {
+                drop(self.unknown(format!("another {name} than statements are judged by")))
             }
-            ("standard_conforming_strings", Some(v)) if !matches!(v, "on" | "true" | "yes" | "1") => {
-                self.unknown("standard_conforming_strings off");
-            }
-            ("search_path", Some(v)) if SearchPath::parse(v, "").is_none() => {
+            ("search_path", Some(v)) if SearchPath::parse(&v.to_ascii_lowercase(), "").is_none() => {
                 self.unknown("a search_path that is no list of names");
             }
             _ if ADMIN.contains(&name) => self.does(Effects::ADMIN),
             _ => {}
         }
-        self.out.sets.push(Setting { name: name.to_owned(), value, local });
+        self.out.sets.push(setting);
     }
 }

@@ -57,6 +57,10 @@ impl<'a> Judge<'a> {
                 Some(node @ NodeEnum::SelectStmt(_)) => judge.statement(node),
                 _ => Statement::not_understood(0..0, "its definition is no query"),
             },
+            Ok([]) => {
+                let made = Statement::not_understood(0..0, "its definition could not be read");
+                Statement { stale: true, ..made }
+            }
             Ok(_) => Statement::not_understood(0..0, "its definition is no query"),
             Err(why) => Statement::not_understood(0..0, why.clone()),
         };

@@ -2,14 +2,19 @@
 
 /// Name and text of each query; the columns stand in the order of the row type's fields.
 /// All of them read pg_catalog alone and need no privilege.
+///
+/// Those up to `calls` scan tables, under one snapshot; relations, columns, functions and types of a range of oids
+/// (`$1` to below `$2`), since what came with the server need not be read again with every change. What the server prints of a definition (`views` and what follows
+/// it) fails where somebody drops or locks something of it in the meantime, since names are looked up as of now: it is
+/// asked for by oid, and what can't be printed is not known.
 pub const QUERIES: Queries = Queries {
     version: "SELECT current_setting('server_version_num')::int4",
     relations: "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
-        CASE WHEN c.relkind IN ('v','m') THEN pg_catalog.pg_get_viewdef(c.oid) END, \
-        coalesce((SELECT array_agg(pg_catalog.pg_get_ruledef(r.oid)) FROM pg_catalog.pg_rewrite r \
-            WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN' AND c.oid >= 16384), '{}') \
+        CASE WHEN c.oid >= 16384 THEN (SELECT coalesce(array_agg(r.oid), '{}') FROM pg_catalog.pg_rewrite r \
+            WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN') ELSE '{}'::oid[] END \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE c.relkind IN ('r','p','v','m','f','S','c') AND n.nspname !~ '^pg_(temp|toast)'",
+        WHERE c.oid >= $1 AND c.oid < $2 AND c.relkind IN ('r','p','v','m','f','S','c') \
+        AND n.nspname !~ '^pg_(temp|toast)'",
     columns: "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attgenerated <> '', \
         CASE WHEN a.attgenerated <> '' THEN (SELECT coalesce(array_agg(g.refobjsubid::int2), '{}') \
             FROM pg_catalog.pg_attrdef e JOIN pg_catalog.pg_depend g ON g.refclassid = 'pg_catalog.pg_class'::regclass \
@@ -25,7 +30,7 @@ pub const QUERIES: Queries = Queries {
             AND d.objoid = a.attrelid AND d.objsubid = a.attnum \
         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','p','v','m','f','S','c') \
+        WHERE a.attrelid >= $1 AND a.attrelid < $2 AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','p','v','m','f','S','c') \
         AND n.nspname !~ '^pg_(temp|toast)' ORDER BY 1, 2",
     inherits: "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits",
     functions: "SELECT p.oid, n.nspname::text, p.proname::text, p.prokind::text, p.provolatile::text, \
@@ -35,24 +40,21 @@ pub const QUERIES: Queries = Queries {
             FROM generate_subscripts(p.proargmodes, 1) i WHERE p.proargmodes[i] IN ('o','b','t')), '{}')::text[], \
         EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass \
             AND d.objid = p.oid AND d.deptype = 'e'), \
-        CASE WHEN p.oid >= 16384 AND p.prokind <> 'a' AND l.lanname IN ('sql', 'plpgsql') \
-            AND length(p.prosrc) < 100000 THEN pg_catalog.pg_get_functiondef(p.oid) END, \
-        CASE WHEN p.oid >= 16384 AND p.prokind <> 'a' THEN pg_catalog.encode(pg_catalog.sha256( \
-            pg_catalog.convert_to(pg_catalog.pg_get_functiondef(p.oid), 'UTF8')), 'hex') END, \
-        pg_catalog.pg_get_function_identity_arguments(p.oid), \
+        CASE WHEN p.oid < 16384 THEN pg_catalog.pg_get_function_identity_arguments(p.oid) END, \
         CASE WHEN p.prokind = 'a' AND p.oid >= 16384 THEN (SELECT array_remove(ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, \
             a.aggcombinefn::oid, a.aggserialfn::oid, a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, \
             a.aggmfinalfn::oid], 0::oid) FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE '{}'::oid[] END \
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-        JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE n.nspname !~ '^pg_temp'",
+        JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+        WHERE p.oid >= $1 AND p.oid < $2 AND n.nspname !~ '^pg_temp'",
     operators: "SELECT o.oprname::text, o.oprcode::oid FROM pg_catalog.pg_operator o \
         WHERE o.oid >= 16384 AND o.oprcode <> 0",
     types: "SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typrelid \
         FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
-        WHERE n.nspname !~ '^pg_(temp|toast)'",
+        WHERE t.oid >= $1 AND t.oid < $2 AND n.nspname !~ '^pg_(temp|toast)'",
     casts: "SELECT c.casttarget, c.castfunc FROM pg_catalog.pg_cast c \
         WHERE c.oid >= 16384 AND c.castfunc <> 0",
-    triggers: "SELECT t.tgrelid, t.tgfoid, t.tgtype, pg_catalog.pg_get_triggerdef(t.oid) \
+    triggers: "SELECT t.oid, t.tgrelid, t.tgfoid, t.tgtype \
         FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'",
     foreign_keys: "SELECT k.conrelid, k.confrelid, k.confdeltype::text, k.confupdtype::text, k.conkey, k.confkey \
         FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'",
@@ -76,6 +78,16 @@ pub const QUERIES: Queries = Queries {
         UNION SELECT 0::oid, contypid, proc FROM checks WHERE contypid <> 0 \
         UNION SELECT a.attrelid, 0::oid, k.proc FROM checks k JOIN pg_catalog.pg_attribute a \
             ON a.atttypid = k.contypid WHERE k.contypid <> 0 AND a.attnum > 0 AND NOT a.attisdropped",
+    views: "SELECT o, pg_catalog.pg_get_viewdef(o) FROM pg_catalog.unnest($1::oid[]) o",
+    rules: "SELECT o, pg_catalog.pg_get_ruledef(o) FROM pg_catalog.unnest($1::oid[]) o",
+    fired: "SELECT o, pg_catalog.pg_get_triggerdef(o) FROM pg_catalog.unnest($1::oid[]) o",
+    arguments: "SELECT o, pg_catalog.pg_get_function_identity_arguments(o) FROM pg_catalog.unnest($1::oid[]) o",
+    bodies: "SELECT f.o, CASE WHEN f.short THEN f.definition END, pg_catalog.encode(pg_catalog.sha256( \
+            pg_catalog.convert_to(f.definition, 'UTF8')), 'hex') \
+        FROM (SELECT p.oid AS o, pg_catalog.pg_get_functiondef(p.oid) AS definition, \
+                l.lanname IN ('sql', 'plpgsql') AND pg_catalog.length(p.prosrc) < 100000 AS short \
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+            WHERE p.oid = ANY ($1::oid[])) f",
 };
 
 /// The texts of the queries.
@@ -105,6 +117,16 @@ pub struct Queries {
     pub unique: &'static str,
     /// [`CallRow`].
     pub calls: &'static str,
+    /// Of these oids: oid and `pg_get_viewdef`.
+    pub views: &'static str,
+    /// Of these oids: oid and `pg_get_ruledef`.
+    pub rules: &'static str,
+    /// Of these oids: oid and `pg_get_triggerdef`.
+    pub fired: &'static str,
+    /// Of these oids: oid and `pg_get_function_identity_arguments`.
+    pub arguments: &'static str,
+    /// Of these oids: oid, `pg_get_functiondef` where it can be read, its SHA-256 in hex.
+    pub bodies: &'static str,
 }
 
 /// Everything that the queries answered.
@@ -147,9 +169,9 @@ pub struct RelationRow {
     pub name: String,
     /// relkind
     pub kind: String,
-    /// pg_get_viewdef of views
+    /// pg_get_viewdef of views that users made; empty where it could not be printed
     pub definition: Option<String>,
-    /// rules beside `_RETURN`, as `pg_get_ruledef` prints them
+    /// rules beside `_RETURN`, as `pg_get_ruledef` prints them; empty where one could not be printed
     pub rules: Vec<String>,
 }
 
@@ -214,7 +236,7 @@ pub struct FunctionRow {
     pub extension: bool,
     /// `pg_get_functiondef` of functions in SQL and PL/pgSQL that users made
     pub definition: Option<String>,
-    /// SHA-256 of `pg_get_functiondef`, in hex
+    /// SHA-256 of `pg_get_functiondef`, in hex; empty where it could not be printed
     pub digest: Option<String>,
     /// `pg_get_function_identity_arguments`
     pub arguments: String,
@@ -231,7 +253,7 @@ pub struct TriggerRow {
     pub function: u32,
     /// tgtype
     pub kind: i16,
-    /// pg_get_triggerdef
+    /// pg_get_triggerdef; empty where it could not be printed
     pub definition: String,
 }
 
