@@ -90,7 +90,6 @@ pub(crate) fn note(skb: *mut __sk_buff, packet: &Packet, generation: u64) {
     let proxys = LISTENER.get(0).is_none_or(|l| l.port.to_be() == from || l.port.to_be() == to);
     if proxys
         || guarded(u32::from(u16::from_be(to)))
-        || guarded(u32::from(u16::from_be(from)))
         || guarded(read!(sk, src_port))
         || protected::address(&packet.to)
     {

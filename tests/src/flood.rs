@@ -67,15 +67,18 @@ pub struct Report {
 /// One of the promises was not kept.
 pub fn run(scene: &mut Scene, sizes: Sizes) -> Result<Report> {
     let before = lost(scene)? + recorded(scene)?;
+    let proxies = scene.world.sluice.as_ref().context("no Sluice")?.proxies();
     let mark = scene.world.postgres.mark()?;
     let (connects, connects_s) = flood(scene, "connects", sizes.connects)?;
     let began = Instant::now();
+    let sluice = scene.world.sluice.as_ref().context("no Sluice")?;
+    assert_eq!(sluice.proxies(), proxies, "a flood ends no proxy: {}", sluice.words());
     until("psql is answered again", Duration::from_secs(120), || Ok(scene.psql()?.contains("20000")))?;
     let answered_again_s = began.elapsed().as_secs_f64();
     // hers: the session, and the one that reads the catalogue
     let arrived = scene.world.postgres.connections_since(mark)?;
     assert!(arrived <= 4, "{arrived} connections arrived at the server: somebody got past the proxy");
-    assert!(connects.get("died").is_none(), "{connects:?}");
+    assert!(!connects.contains_key("died"), "{connects:?}");
 
     let (events, events_s) = flood(scene, "events", sizes.events)?;
     assert_eq!(events.get("open"), None, "each was refused: {events:?}");

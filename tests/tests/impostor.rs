@@ -5,7 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use sluice_tests::command::{hear, sh, until, within};
 use sluice_tests::enclosure::in_room;
@@ -78,6 +80,7 @@ fn cell() -> Result<()> {
 fn h9_h17_nobody_is_taken_for_the_proxy() {
     in_room("h9_h17_nobody_is_taken_for_the_proxy", |room| {
         let stage = Stage::new(false);
+        set_child_subreaper(true)?;
         let mut world = World::start(room, &stage)?;
         cell()?;
         let python = |world: &World| world.command_as_root("/usr/bin/python3");
@@ -120,8 +123,10 @@ fn h9_h17_nobody_is_taken_for_the_proxy() {
         for pid in sluice.loader().into_iter().chain([proxy]) {
             kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL)?;
         }
-        until("both are dead", Duration::from_secs(10), || {
-            Ok(sluice.proxies().is_empty() && sluice.loader().is_none())
+        until("both are dead, and the proxy's pid is free", Duration::from_secs(10), || {
+            // an orphan is ours to bury
+            let _ = waitpid(Pid::from_raw(proxy.cast_signed()), Some(WaitPidFlag::WNOHANG));
+            Ok(sluice.loader().is_none() && !std::path::Path::new(&format!("/proc/{proxy}")).exists())
         })?;
         let mut as_proxy = world.command_as_root("setpriv");
         as_proxy.args([&format!("--reuid={user}"), "--clear-groups", "/usr/bin/python3"]);

@@ -229,7 +229,7 @@ fn people_reach_a_service_by_its_unix_socket_and_observe_gives_it_back() {
         assert!(!said.ok() && said.out.is_empty(), "the target's own password opens nothing: {}", said.all());
         let mark = ways.host.world.postgres.mark()?;
         let mut stranger = ways.host.world.command_as_root("timeout");
-        stranger.args(["3", "psql", "-w", "shop", "-c", "select 1"]);
+        stranger.args(["-s", "KILL", "3", "psql", "-w", "shop", "-c", "select 1"]);
         let said = hear(&mut stranger)?;
         assert!(!said.ok() && said.all().contains("https://"), "a link to log in: {}", said.all());
         assert_eq!(ways.host.world.postgres.connections_since(mark)?, 0);

@@ -57,9 +57,9 @@ struct Roads {
     /// Only rows whose name contains this
     #[arg(long, value_name = "PART")]
     only: Option<String>,
-    /// Of `kernel`: a million connects, 100,000 protected entries and an event storm instead
-    #[arg(long)]
-    flood: bool,
+    /// Of `kernel`: a million connects (or so many), 100,000 protected entries and an event storm instead
+    #[arg(long, value_name = "CONNECTS", num_args = 0..=1, default_missing_value = "1000000")]
+    flood: Option<u32>,
 }
 
 /// Release binaries, then the harness.
@@ -82,8 +82,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if *quick {
         command.arg("--quick");
     }
-    if *flood {
-        command.arg("--flood");
+    if let Some(connects) = flood {
+        command.arg("--flood").arg(connects.to_string());
     }
     if let Some(only) = only {
         command.args(["--only", only]);

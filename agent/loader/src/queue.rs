@@ -6,6 +6,9 @@ use prost::Message;
 
 /// Bytes in one packet, well below the limit of a packet.
 const BATCH: usize = 32 << 10;
+/// Of messages that may come in floods: so many are on their way at most, so that they don't keep the answers from the proxy
+/// that it waits for.
+pub(crate) const WINDOW: usize = 256;
 
 /// Messages on their way.
 pub(crate) struct Queue<T> {
@@ -18,11 +21,13 @@ pub(crate) struct Queue<T> {
     lost: u64,
     /// More are not kept: the oldest go, and the count of lost ones grows.
     most: usize,
+    /// More are not on their way.
+    window: usize,
 }
 
 impl<T: Message + Clone> Queue<T> {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { first: 0, waiting: VecDeque::new(), sent: 0, lost: 0, most }
+    pub(crate) fn new(most: usize, window: usize) -> Self {
+        Self { first: 0, waiting: VecDeque::new(), sent: 0, lost: 0, most, window }
     }
 
     pub(crate) fn push(&mut self, message: T) {
@@ -35,11 +40,13 @@ impl<T: Message + Clone> Queue<T> {
         self.waiting.push_back(message);
     }
 
-    /// The next ones that were not sent yet, and the number of the first of them.
+    /// The next ones that were not sent yet, and the number of the first of them; to be asked for again once others have been
+    /// seen.
     pub(crate) fn batch(&mut self) -> Option<(u64, Vec<T>)> {
         let mut messages = Vec::new();
         let mut bytes = 0;
-        for message in self.waiting.iter().skip(self.sent) {
+        let free = self.window.saturating_sub(self.sent);
+        for message in self.waiting.iter().skip(self.sent).take(free) {
             bytes += message.encoded_len() + 8;
             if bytes > BATCH && !messages.is_empty() {
                 break;
@@ -99,7 +106,7 @@ mod tests {
     use super::*;
 
     fn queue(count: i64) -> Queue<KernelEvent> {
-        let mut queue = Queue::new(3);
+        let mut queue = Queue::new(3, 2);
         (0..count).for_each(|time_us| queue.push(KernelEvent { time_us, ..KernelEvent::default() }));
         queue
     }
@@ -107,8 +114,8 @@ mod tests {
     #[test]
     fn what_was_not_acknowledged_comes_again() {
         let mut kept = queue(3);
-        assert_eq!(kept.batch().map(|(first, events)| (first, events.len())), Some((0, 3)));
-        assert!(kept.batch().is_none());
+        assert_eq!(kept.batch().map(|(first, events)| (first, events.len())), Some((0, 2)));
+        assert!(kept.batch().is_none(), "no more than the window");
         kept.seen(0);
         kept.start_over();
         assert_eq!(kept.batch().map(|(first, events)| (first, events.len())), Some((1, 2)));

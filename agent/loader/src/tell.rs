@@ -7,7 +7,7 @@ use sluice_api::common::{Origin, Process};
 use sluice_api::handover::{Events, Incident, KernelEvent};
 
 use crate::kernel::Event;
-use crate::queue::Queue;
+use crate::queue::{Queue, WINDOW};
 use crate::{process, sys};
 
 /// Events that are kept while no proxy takes them. Beyond, the oldest go, and the count of lost ones grows.
@@ -45,7 +45,7 @@ pub(crate) struct Kept {
 
 impl Default for Kept {
     fn default() -> Self {
-        Self { queue: Queue::new(MAX_KEPT), recent: Recent::default() }
+        Self { queue: Queue::new(MAX_KEPT, WINDOW), recent: Recent::default() }
     }
 }
 

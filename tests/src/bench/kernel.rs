@@ -49,8 +49,8 @@ struct Row {
 
 /// Runs it; whether the goals are met.
 pub fn run(room: Room, options: &Options) -> Result<bool> {
-    if options.flood {
-        return floods(room, options);
+    if let Some(connects) = options.flood {
+        return floods(room, connects, options);
     }
     let stage = Stage::new(false);
     let mut world = World::start(room, &stage)?;
@@ -88,10 +88,10 @@ pub fn run(room: Room, options: &Options) -> Result<bool> {
     Ok(rows.iter().all(met))
 }
 
-/// As many as the list of threats asks for, or few.
-fn floods(room: Room, options: &Options) -> Result<bool> {
+/// As many as the list of threats asks for, or fewer connects.
+fn floods(room: Room, connects: u32, options: &Options) -> Result<bool> {
     let mut scene = Scene::open(room)?;
-    let report = flood::run(&mut scene, if options.quick { Sizes::SMALL } else { Sizes::FULL })?;
+    let report = flood::run(&mut scene, Sizes { connects, ..Sizes::FULL })?;
     let text = serde_json::to_string_pretty(&report)?;
     println!("{text}");
     if let Some(path) = &options.json {

@@ -32,9 +32,9 @@ pub struct Options {
     /// Only rows whose name contains this
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
-    /// Of the kernel: floods of connects, entries and events instead
-    #[arg(long)]
-    pub flood: bool,
+    /// Of the kernel: floods of so many connects, of entries and events instead
+    #[arg(long, value_name = "CONNECTS", num_args = 0..=1, default_missing_value = "1000000")]
+    pub flood: Option<u32>,
     /// Leave Sluice out: what this machine does without it
     #[arg(long, hide = true)]
     pub baseline: bool,

@@ -97,7 +97,7 @@ impl Lineage {
             whole_host,
             fault,
             ahead: VecDeque::new(),
-            queue: Queue::new(MAX_KEPT),
+            queue: Queue::new(MAX_KEPT, usize::MAX),
             names: HashMap::new(),
         })
     }

@@ -34,7 +34,7 @@ impl Loader {
         if self.proxy.as_ref().is_none_or(|proxy| !proxy.ready) {
             return;
         }
-        let Some(served) = self.sockets.to_give(anew) else { return };
+        let Some(served) = self.sockets.news_for_proxy(anew) else { return };
         let mut sockets = Vec::new();
         let mut descriptors = Vec::new();
         for (target, path, listener) in served {

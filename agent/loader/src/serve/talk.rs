@@ -128,14 +128,20 @@ impl Loader {
                 let described = Described { request: asked.request, lineage };
                 self.say(from_loader::Message::Described(described), Vec::new());
             }
-            from_proxy::Message::EventsSeen(seen) => self.kept.seen(seen.up_to),
+            from_proxy::Message::EventsSeen(seen) => {
+                self.kept.seen(seen.up_to);
+                self.tell_events();
+            }
             from_proxy::Message::ProbeLayers(asked) => {
                 let layers = self.report(asked.request);
                 self.say(from_loader::Message::Layers(layers), Vec::new());
             }
             from_proxy::Message::Reloaded(answer) => self.reloaded(&answer),
             from_proxy::Message::Follow(asked) => self.follow(&asked),
-            from_proxy::Message::ExecutionsSeen(seen) => self.guard.lineage().queue().seen(seen.up_to),
+            from_proxy::Message::ExecutionsSeen(seen) => {
+                self.guard.lineage().queue().seen(seen.up_to);
+                self.tell_executions();
+            }
             from_proxy::Message::Settle(asked) => self.settle(&asked),
             from_proxy::Message::SetMode(asked) => self.mode_wanted(asked),
             from_proxy::Message::Decided(decided) => {

@@ -142,7 +142,7 @@ impl Sockets {
     }
 
     /// The listeners, where they are others than the proxy has; `anew`: where it has none yet.
-    pub(crate) fn to_give(&mut self, anew: bool) -> Option<Vec<Served>> {
+    pub(crate) fn news_for_proxy(&mut self, anew: bool) -> Option<Vec<Served>> {
         let now: BTreeSet<_> = self.places.iter().filter_map(Place::proxys).collect();
         if !anew && now == self.given {
             return None;
