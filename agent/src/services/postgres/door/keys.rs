@@ -1,4 +1,6 @@
-//! Keys by which a client cancels: ours, never the target's.
+//! Keys by which a client cancels: ours, never the target's. The process is the target's own where no other session here
+//! has its number, since programs know their notifications and their row of pg_stat_activity by it; who cancels has to
+//! know the key, which is random.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -37,24 +39,27 @@ pub(super) struct Registered {
 }
 
 impl CancelKeys {
-    /// Gives a session its key; `None` without random bytes.
+    /// Gives a session of the target's `process` its key; `None` without random bytes.
     pub(super) fn register(
         self: &Arc<Self>,
         version: ProtocolVersion,
+        process: u32,
         cancel: &Arc<Cancel>,
     ) -> Option<Registered> {
         let mut key = vec![0; if version >= ProtocolVersion::V3_2 { 32 } else { 4 }];
         self.random.0.fill(&mut key).ok()?;
         let mut by_process = self.by_process.lock();
+        let mut process = process;
         loop {
-            let mut number = [0; 4];
-            self.random.0.fill(&mut number).ok()?;
-            // drivers show it as a pid: positive
-            let process = u32::from_be_bytes(number) >> 1;
             if process != 0 && !by_process.contains_key(&process) {
                 by_process.insert(process, Entry { key: key.clone(), cancel: Arc::downgrade(cancel) });
                 return Some(Registered { keys: Arc::clone(self), process, key });
             }
+            // two targets have a process of that number, or a pooler has none
+            let mut number = [0; 4];
+            self.random.0.fill(&mut number).ok()?;
+            // drivers show it as a pid: positive
+            process = u32::from_be_bytes(number) >> 1;
         }
     }
 
@@ -96,7 +101,10 @@ mod tests {
         let cancel = Cancel::new(move || {
             counted.fetch_add(1, Ordering::SeqCst);
         });
-        let session = keys.register(ProtocolVersion::V3_0, &cancel).unwrap();
+        let session = keys.register(ProtocolVersion::V3_0, 4711, &cancel).unwrap();
+        assert_eq!(session.process, 4711, "the target's own");
+        let other = keys.register(ProtocolVersion::V3_0, 4711, &cancel).unwrap();
+        assert!(other.process != 4711 && other.process != 0, "another target's of the same number");
         let request = |key: &[u8]| CancelRequest { process: session.process, key: key.to_vec() };
         let mut wrong = session.key.clone();
         wrong[3] ^= 1;
@@ -110,6 +118,6 @@ mod tests {
         drop(session);
         keys.cancel(&right);
         assert_eq!(count.load(Ordering::SeqCst), 1);
-        assert_eq!(keys.register(ProtocolVersion::V3_2, &cancel).unwrap().key.len(), 32);
+        assert_eq!(keys.register(ProtocolVersion::V3_2, 0, &cancel).unwrap().key.len(), 32);
     }
 }

@@ -155,7 +155,7 @@ async fn hello(
     let version = spoken(message);
     let registered = service
         .keys
-        .register(version, &cancel)
+        .register(version, opened.cancel.process(), &cancel)
         .ok_or_else(|| Fatal::new("53000", "the kernel gave no random bytes", "Try again."))?;
     let mut out = Vec::with_capacity(1024);
     if !greeted {

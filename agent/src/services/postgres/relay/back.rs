@@ -16,6 +16,8 @@ use crate::masking;
 
 /// Rows and pieces of COPY that need no mask and are longer than this go through in pieces.
 const LONG: usize = 256 << 10;
+/// Of an error or notice so much is recorded.
+const MAX_WORDS: usize = 64 << 10;
 
 impl<R: Tape> Machine<R> {
     /// Takes whole messages off the input. Returns how many bytes.
@@ -395,7 +397,7 @@ impl<R: Tape> Machine<R> {
     fn completed(&mut self, run: &Run, tag: &str, sqlstate: Option<&str>) {
         self.tape.entry(record::entry::Entry::Completed(record::Completed {
             operation: run.operation,
-            tag: tag.to_owned(),
+            tag: words(tag),
             failed: sqlstate.is_some(),
             sqlstate: sqlstate.unwrap_or_default().to_owned(),
             rows: run.rows,
@@ -647,7 +649,7 @@ impl<R: Tape> Machine<R> {
         tell::clean(&mut report, sensitive, self.detects);
         self.tape.entry(record::entry::Entry::Message(record::Message {
             severity: report.severity().to_owned(),
-            text: report.message().to_owned(),
+            text: words(report.message()),
             from_sluice: false,
             operation: 0,
         }));
@@ -665,7 +667,10 @@ impl<R: Tape> Machine<R> {
     fn parameter(&mut self, message: Message<'_>) -> Result<(), End> {
         let (name, setting) = back::parameter_status(message.body).map_err(End::ServerProtocol)?;
         match name {
-            "client_encoding" if !setting.eq_ignore_ascii_case("UTF8") => {
+            // SET client_encoding = 'UNICODE' means UTF8, and the server repeats it as it was said
+            "client_encoding"
+                if !["UTF8", "UNICODE"].iter().any(|utf8| setting.eq_ignore_ascii_case(utf8)) =>
+            {
                 return Err(End::Setting("client_encoding", setting.to_owned()));
             }
             "standard_conforming_strings" if setting != "on" => {
@@ -681,6 +686,14 @@ impl<R: Tape> Machine<R> {
         let setting = self.scrub(setting);
         sluice_protocol::postgres::wire::write::parameter_status(name, &setting, &mut self.to_client);
         Ok(())
+    }
+}
+
+/// What the target says in words, as it is recorded: an error may quote a value of any length.
+fn words(text: &str) -> String {
+    match text.char_indices().find(|(at, _)| *at >= MAX_WORDS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} bytes)", text.get(..end).unwrap_or_default(), text.len()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::Tape;
 use super::budget::Budget;
 use super::execution::{Run, Shape, Understood};
 use super::machine::Machine;
-use super::understand::{Verdict, Wish, recorded};
+use super::understand::{Verdict, Wish, cut_parameters, recorded};
 use crate::gate::{Permit, Repeatable};
 use crate::masking::RowMask;
 
@@ -85,7 +85,7 @@ impl<R: Tape> Machine<R> {
         let permit = self.gated.again(&self.memory.statements.get(&key)?.permitted)?;
         let number = self.operation();
         let known = self.memory.statements.get(&key)?;
-        self.tape.operation_again(number, &wish.text, &wish.parameters, &known.operation);
+        self.tape.operation_again(number, &wish.text, &cut_parameters(&wish.parameters), &known.operation);
         let sensitive = known.sensitive;
         let obligations = permit.obligations();
         self.strict |= obligations.record_strict;

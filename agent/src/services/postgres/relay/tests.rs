@@ -575,8 +575,15 @@ fn what_every_verdict_rests_on_stays_and_so_does_the_session() {
         assert!(text(&refused).contains("stays as it is"), "{set}: {}", text(&refused));
         stage.machine.pause = None;
     }
-    let kept = query("set client_encoding = 'UTF8'");
-    assert_eq!(stage.up(&kept), kept);
+    for name in ["UTF8", "UNICODE"] {
+        let kept = query(&format!("set client_encoding = '{name}'"));
+        assert_eq!(stage.up(&kept), kept);
+        let told = message(b'S', format!("client_encoding\0{name}\0").as_bytes());
+        stage.down(&[told, complete("SET"), ready()].concat());
+        stage.machine.pause = None;
+    }
+    let other = message(b'S', b"client_encoding\0LATIN1\0");
+    assert!(stage.machine.server_said(&other).is_err(), "by a road that nobody saw: the session ends");
 }
 
 #[test]
@@ -590,4 +597,35 @@ fn where_detectors_are_off_only_classes_mask() {
             [description(&[("note", 0, 0)]), row(&["a@example.com"]), complete("SELECT 1"), ready()].concat();
         assert_eq!(text(&stage.down(&down)).contains("a@example.com"), seen);
     }
+}
+
+#[test]
+fn parameters_of_any_length_fit_into_the_recording_the_first_time_and_again() {
+    let mut stage = stage_under("@id(\"all\") permit(principal, action, resource);");
+    let long = "x".repeat(20 << 20);
+    let mut up = Vec::new();
+    write::parse("", "insert into orders (id) values ($1)", &mut up);
+    write::bind("", "", &[Some(long.as_bytes())], &mut up);
+    write::execute("", 0, &mut up);
+    write::sync(&mut up);
+    let answers = [message(b'1', b""), message(b'2', b""), complete("INSERT 0 1"), ready()].concat();
+    for time in 0..3 {
+        stage.up(&up);
+        stage.machine.server_said(&answers).unwrap();
+        stage.machine.pause = None;
+        let recorded = stage.machine.tape.entries.iter().filter_map(|entry| match entry {
+            Entry::Operation(operation) => Some(operation.parameters.iter().map(String::len).sum::<usize>()),
+            _ => None,
+        });
+        let recorded: Vec<usize> = recorded.collect();
+        assert_eq!(recorded.len(), time + 1);
+        assert!(recorded.iter().all(|length| *length < (1 << 20) + 200), "{recorded:?}");
+    }
+    let quoted = message(b'E', format!("SERROR\0VERROR\0C22P02\0M{long}\0\0").as_bytes());
+    stage.up(&query("select id from orders"));
+    stage.machine.server_said(&[quoted, ready()].concat()).unwrap();
+    assert!(stage.machine.tape.completed().iter().all(|completed| completed.tag.len() < 70_000));
+    let many = super::understand::cut_parameters(&vec!["y".repeat(1 << 20); 50]).into_owned();
+    assert_eq!(many.len(), 50);
+    assert!(many.iter().map(String::len).sum::<usize>() < 5 << 20 && many[49].contains("SHA-256"));
 }

@@ -21,6 +21,8 @@ use crate::services::postgres::preview::{Given, Questions};
 
 /// A recorded text or parameter is cut at this many bytes.
 const MAX_RECORDED: usize = 1 << 20;
+/// All parameters of a statement together: with what is said of those that are cut, less than a frame may hold.
+const MAX_PARAMETERS: usize = 4 << 20;
 
 /// Why what follows can't be judged as if nothing had happened: it is `unknown` as well, whatever else it is.
 const REDEFINED: &str = "; definitions were changed in this transaction";
@@ -581,7 +583,7 @@ pub(super) fn recorded(
         id: number,
         kind: "statement".to_owned(),
         text,
-        parameters: wish.parameters.iter().map(|p| cut(p).0).collect(),
+        parameters: cut_parameters(&wish.parameters).into_owned(),
         verdict: verdict.to_owned(),
         rules: rules.to_vec(),
         effects: statement.effects.names().map(str::to_owned).collect(),
@@ -597,12 +599,33 @@ fn take(granted: &mut Vec<Granted>, index: usize) -> Option<Granted> {
     Some(granted.swap_remove(at))
 }
 
+/// Parameters as they are recorded: all of a statement have to fit into one entry of the recording.
+pub(super) fn cut_parameters(parameters: &[String]) -> Cow<'_, [String]> {
+    if parameters.iter().map(String::len).sum::<usize>() <= MAX_RECORDED {
+        return Cow::Borrowed(parameters);
+    }
+    let mut left = MAX_PARAMETERS;
+    let cut = parameters.iter().map(|parameter| {
+        let (mut kept, digest) = cut_at(parameter, MAX_RECORDED.min(left));
+        left -= kept.len();
+        if !digest.is_empty() {
+            kept.push_str(&format!("… ({} bytes, SHA-256 {digest})", parameter.len()));
+        }
+        kept
+    });
+    Cow::Owned(cut.collect())
+}
+
 /// The text as it is recorded, and the digest of the whole where it was cut.
 fn cut(text: &str) -> (String, String) {
-    if text.len() <= MAX_RECORDED {
+    cut_at(text, MAX_RECORDED)
+}
+
+fn cut_at(text: &str, most: usize) -> (String, String) {
+    if text.len() <= most {
         return (text.to_owned(), String::new());
     }
-    let mut end = MAX_RECORDED;
+    let mut end = most;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
