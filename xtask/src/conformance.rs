@@ -1,11 +1,14 @@
 //! `cargo xtask conformance ssh`: every client that people use, directly and through Sluice.
 //! `cargo xtask conformance postgres`: PostgreSQL's own tests, likewise.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use clap::{Args, Subcommand};
 
 use crate::prerequisites::{self, Purpose, install};
 use crate::shell::{Result, as_root, openly, quietly};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, cargo};
 use crate::{build, demo};
 
 #[derive(Args)]
@@ -36,6 +39,9 @@ enum What {
         /// The isolation tests in the place of the core's
         #[arg(long)]
         isolation: bool,
+        /// In their place: what our verdict calls read-only of the core's statements, the server takes in a read-only transaction
+        #[arg(long, conflicts_with_all = ["only", "isolation", "direct"])]
+        verdict: bool,
         /// Only the direct road: whether the tests themselves pass on this machine
         #[arg(long)]
         direct: bool,
@@ -51,7 +57,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Conformance], &workspace)?;
     let (only, direct, wide) = match &options.what {
         What::Ssh { only, direct, wide } => (only, direct, wide),
-        What::Postgres { only, isolation, direct } => return postgres(&workspace, only, *isolation, *direct),
+        What::Postgres { verdict: true, .. } => return verdicts(&workspace),
+        What::Postgres { only, isolation, direct, .. } => {
+            return postgres(&workspace, only, *isolation, *direct);
+        }
     };
     let binaries = build::binaries(&workspace, true)?;
     prerequisites::provider(&workspace)?;
@@ -69,11 +78,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     openly("the conformance cases", &mut command)
 }
 
-fn postgres(workspace: &Workspace, only: &[String], isolation: bool, direct: bool) -> Result<()> {
-    let place = workspace.target_directory.join("conformance");
+/// The sources, fetched where they are not there yet.
+fn sources(place: &Path) -> Result<PathBuf> {
     let sources = place.join("postgresql");
     let mut fetch = as_root("sh");
     quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?;
+    Ok(sources)
+}
+
+/// No world is needed for this one: a server, its catalogue, and our verdict. `tests/tests/verdict.rs` has it.
+fn verdicts(workspace: &Workspace) -> Result<()> {
+    install(&[Purpose::Test], workspace)?;
+    let regress = sources(&workspace.target_directory.join("conformance"))?.join("source/src/test/regress");
+    let mut command = Command::new(cargo());
+    command
+        .args(["nextest", "run", "--workspace", "--test", "verdict", "--run-ignored", "only", "--no-capture"])
+        .args(["-E", "test(the_regression_suite_agrees)"])
+        .env("SLUICE_REGRESS", regress)
+        .current_dir(&workspace.workspace_root);
+    if !nix::unistd::geteuid().is_root() {
+        command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env");
+    }
+    openly("verdicts against PostgreSQL's own statements", &mut command)
+}
+
+fn postgres(workspace: &Workspace, only: &[String], isolation: bool, direct: bool) -> Result<()> {
+    let place = workspace.target_directory.join("conformance");
+    let sources = sources(&place)?;
     let binaries = build::binaries(workspace, true)?;
     prerequisites::provider(workspace)?;
     let mut command = demo::world(&binaries, "conformance");
