@@ -327,8 +327,8 @@ async fn the_regression_suite_agrees() -> Result<()> {
             known = (!changes).then(|| Arc::clone(&catalogue));
             // neither in a transaction nor in one that has failed
             let state = client.batch_execute("savepoint probe_of_state").await.err();
-            let idle = state
-                .is_some_and(|e| e.code().is_some_and(|c| *c == SqlState::NO_ACTIVE_SQL_TRANSACTION));
+            let idle =
+                state.is_some_and(|e| e.code().is_some_and(|c| *c == SqlState::NO_ACTIVE_SQL_TRANSACTION));
             if idle && is_read_only(&statement, &catalogue) {
                 read_only += 1;
                 if let Some(why) = refused_as_write(&client, &statement).await? {
