@@ -153,10 +153,8 @@ fn kinds(pid: u32) -> Result<BTreeMap<String, usize>> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let Ok(link) = fs::read_link(entry.path()) else { continue };
         let link = link.to_string_lossy().into_owned();
-        let what = ports.get(&link).cloned().unwrap_or(match link.split_once(':') {
-            Some((kind, _)) => kind.to_owned(),
-            None => link,
-        });
+        let kind = link.split_once(':').map_or(link.as_str(), |(kind, _)| kind);
+        let what = ports.get(&link).map_or(kind, String::as_str).to_owned();
         *found.entry(what).or_default() += 1;
     }
     Ok(found)
