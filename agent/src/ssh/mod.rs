@@ -14,6 +14,6 @@ mod offer;
 pub use ahead::Ahead;
 pub use algorithms::{check_strict, client, server};
 pub use authority::{SshAuthority, SshAuthorityError};
-pub use flow::{Flow, Flows, LARGEST_PACKET, WINDOW_LOCAL, WINDOW_REMOTE};
+pub use flow::{AtFull, Flow, Flows, LARGEST_PACKET, WINDOW_LOCAL, WINDOW_REMOTE};
 pub use known::{KnownHosts, Remembered};
 pub use offer::{Heard, Offer, hear};

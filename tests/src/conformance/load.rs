@@ -63,6 +63,15 @@ pub(super) const CASES: &[Case] = &[
     )
     .limit(300),
     case(
+        "load: a reader who pauses for a minute and a half, and then reads all of it",
+        "same",
+        concat!(
+            "want=$(", stream!("209715200"), " | sha256sum)\n",
+            "[ \"$(ssh $HOST '", stream!("209715200"), "' | (sleep 90; sha256sum))\" = \"$want\" ] && echo same",
+        ),
+    )
+    .limit(240),
+    case(
         "load: fifty logins at once",
         "50 of 50",
         "for n in $(seq 50); do ssh $HOST \"echo number $n\" < /dev/null > $n 2> $n.err & done; wait\n\

@@ -54,6 +54,10 @@ pub struct Leg {
 }
 
 impl Leg {
+    async fn arrived(&self, channel: ChannelId, bytes: usize) -> Result<(), SshError> {
+        self.flows.arrived(channel.number(), bytes).await.map_err(|_| russh::Error::Inconsistent.into())
+    }
+
     async fn offer(&self, kind: IncomingKind, channel: Channel<Msg>, reply: ChannelOpenHandle) {
         // nobody takes it: dropped, which refuses it
         let _ = self.incoming.send(Incoming { kind, channel, reply }).await;
@@ -72,8 +76,7 @@ impl Handler for Leg {
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), SshError> {
-        self.flows.arrived(channel.number(), data.len()).await;
-        Ok(())
+        self.arrived(channel, data.len()).await
     }
 
     async fn extended_data(
@@ -83,8 +86,7 @@ impl Handler for Leg {
         data: &[u8],
         _: &mut Session,
     ) -> Result<(), SshError> {
-        self.flows.arrived(channel.number(), data.len()).await;
-        Ok(())
+        self.arrived(channel, data.len()).await
     }
 
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {

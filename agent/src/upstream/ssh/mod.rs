@@ -27,7 +27,7 @@ pub use leg::{Incoming, IncomingKind, Leg};
 use self::host::Expected;
 use super::{CONNECT_PATIENCE, SESSION_PATIENCE, Secret, Secrets, Upstreams};
 use crate::gate::ConnectPermit;
-use crate::ssh::{Ahead, Flows, KnownHosts, LARGEST_PACKET, SshAuthority, WINDOW_REMOTE};
+use crate::ssh::{Ahead, AtFull, Flows, KnownHosts, SshAuthority, WINDOW_REMOTE};
 
 /// What both peers see as our software.
 pub(crate) const IDENTIFICATION: &str = "SSH-2.0-Sluice";
@@ -150,7 +150,7 @@ async fn open(
     let socket = socket.map_err(SshError::Unreachable)?;
     socket.set_nodelay(true).map_err(SshError::Unreachable)?;
     let ends = Ends::of(&socket).map_err(SshError::Unreachable)?;
-    let flows = Flows::new(WINDOW_REMOTE);
+    let flows = Flows::new(WINDOW_REMOTE, AtFull::Wait);
     let (sender, incoming) = mpsc::channel(MAX_INCOMING);
     let leg = Leg { expected, flows: Arc::clone(&flows), incoming: sender };
     let establish = async {
@@ -171,7 +171,6 @@ fn config(expected: &Expected) -> client::Config {
         client_id: SshId::Standard(IDENTIFICATION.into()),
         limits: limits(),
         window_size: WINDOW_REMOTE,
-        maximum_packet_size: LARGEST_PACKET,
         channel_buffer_size: CHANNEL_MESSAGES,
         preferred: crate::ssh::client(&expected.kinds(), expected.wants_certificates()),
         keepalive_interval: Some(ALIVE_INTERVAL),

@@ -47,6 +47,18 @@ enum Stage {
 }
 
 impl Door {
+    async fn arrived(&self, channel: ChannelId, bytes: usize) -> Result<(), Error> {
+        self.flows.arrived(channel.number(), bytes).await.map_err(|_| {
+            let target = &self.caller.target.name;
+            tracing::warn!(
+                target,
+                pid = self.caller.peer.pid(),
+                "a client sends more than its windows: it is let go"
+            );
+            Error::Inconsistent
+        })
+    }
+
     pub(super) fn new(
         caller: Arc<Caller>,
         house: Arc<House>,
@@ -308,8 +320,7 @@ impl Handler for Door {
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Error> {
-        self.flows.arrived(channel.number(), data.len()).await;
-        Ok(())
+        self.arrived(channel, data.len()).await
     }
 
     async fn extended_data(
@@ -319,8 +330,7 @@ impl Handler for Door {
         data: &[u8],
         _: &mut Session,
     ) -> Result<(), Error> {
-        self.flows.arrived(channel.number(), data.len()).await;
-        Ok(())
+        self.arrived(channel, data.len()).await
     }
 
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {

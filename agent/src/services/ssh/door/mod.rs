@@ -25,7 +25,7 @@ use crate::app::House;
 use crate::audit;
 use crate::intake::Inbound;
 use crate::services::caller::Caller;
-use crate::ssh::{Flows, LARGEST_PACKET, WINDOW_LOCAL};
+use crate::ssh::{AtFull, Flows, LARGEST_PACKET, WINDOW_LOCAL};
 use crate::upstream::ssh::{CHANNEL_MESSAGES, IDENTIFICATION, host_keys, limits};
 
 /// OpenSSH's own default.
@@ -52,8 +52,12 @@ pub(super) async fn enter(inbound: Inbound, target: Arc<Target>, house: Arc<Hous
     let Ok(socket) = stream.descriptor() else { return };
     let caller = Caller { peer, destination, lineage, target: Arc::clone(&target), via };
     let progress = Progress::new(waiting);
-    let door =
-        Door::new(Arc::new(caller), Arc::clone(&house), Arc::clone(&progress), Flows::new(WINDOW_LOCAL));
+    let door = Door::new(
+        Arc::new(caller),
+        Arc::clone(&house),
+        Arc::clone(&progress),
+        Flows::new(WINDOW_LOCAL, AtFull::End),
+    );
     let times = house.settings.load().config.limits.clone();
     let start = async {
         let (offer, greeted) = hello::greet(stream).await?;
