@@ -151,6 +151,12 @@ const ALL: &[Prerequisite] = &[
     debian("tmux", "tmux", Purpose::Test, "programs in a session that outlives its terminal"),
     debian("vim-tiny", "vi", Purpose::Test, "an editor that takes the whole screen"),
     debian("busybox-static", "busybox", Purpose::Test, "many programs under one name"),
+    debian(
+        "python3-paramiko",
+        "/usr/lib/python3/dist-packages/paramiko",
+        Purpose::Test,
+        "a server of SSH that ends in its own way",
+    ),
     debian("at", "/usr/sbin/atd", Purpose::Test, "runs later what a session has left with it"),
     debian("cron", "/usr/sbin/cron", Purpose::Test, "the same"),
     debian("systemd", "systemd-run", Purpose::Test, "a program that asks a service manager"),
