@@ -375,7 +375,8 @@ async fn definitions_that_are_locked_or_dropped_do_not_stop_the_reading() -> Res
         let analysis = analyse(text, catalogue, &SearchPath::default());
         analysis.statements.iter().any(|statement| statement.unknown.is_some() && statement.stale)
     };
-    assert!(!unknown(&catalogue(&client).await?, through), "a view that can be read is understood");
+    let known = catalogue(&client).await?;
+    assert!(!unknown(&known, through), "a view that can be read is understood");
 
     migration.batch_execute("begin; lock table customers").await.context("LOCK")?;
     let locked = catalogue(&client).await?;
