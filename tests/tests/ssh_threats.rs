@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sluice_tests::Result;
 use sluice_tests::command::{hear, until};
 use sluice_tests::enclosure::in_room;
 use sluice_tests::gate::{Gate, both};
 use sluice_tests::road::Road;
 use sluice_tests::world::HOME;
-use sluice_tests::Result;
 
 #[test]
 fn c1_each_channel_of_a_connection_is_judged_by_itself() {
@@ -522,7 +522,13 @@ fn while_the_device_stands_still(gate: &mut Gate, recordings: &Path) -> Result<(
     let said = gate.road.finish(&gate.scene.stage)?;
     let text = fs::read_to_string(&seen)?;
     assert!(said.status == 0 && lines() == 100 && text.contains("all-of-them"), "{}\n{text}", said.shown());
-    let id = gate.scene.closed_session()?;
+    // by the terminal that logged in after the old proxy's end
+    let listed = gate.walk("sluice sessions --json --limit 1")?.text();
+    let id = listed.split('"').find(|word| word.len() == 36).map(str::to_owned);
+    let id = id.ok_or_else(|| sluice_tests::Failure::new(listed))?;
+    until("the recording is closed", Duration::from_secs(10), || {
+        Ok(gate.walk(&format!("sluice replay {id} --json"))?.text().contains("\"Closed\""))
+    })?;
     let told = gate.walk(&format!("sluice replay {id} --text --color never"))?.text();
     let kept = (1..=100).filter(|n| told.lines().any(|line| line.trim_end().ends_with(&format!("line-{n}"))));
     assert_eq!(kept.count(), 100, "{told}");

@@ -208,6 +208,18 @@ impl Guard {
     pub(crate) fn inspect(&mut self) -> Vec<Finding> {
         let began = Instant::now();
         let open = self.integrity.whole.map_or(Duration::ZERO, |whole| whole.elapsed());
+        let mut found = self.round(open);
+        let unpinned = |finding: &Finding| finding.what == "pin" && finding.healed.is_err();
+        if found.list.iter().any(unpinned) && !self.mount_stands() {
+            // their file system went in the middle of the round: not before its end was there a place to pin to
+            found.list.retain(|finding| !unpinned(finding));
+            found.list.extend(self.round(open).list);
+        }
+        self.integrity.whole = Some(began);
+        self.news(found.list)
+    }
+
+    fn round(&mut self, open: Duration) -> Found {
         let mut found = Found { list: Vec::new(), open };
         self.inspect_mount(&mut found);
         self.inspect_links(&mut found);
@@ -217,8 +229,14 @@ impl Guard {
         self.inspect_pins_of_maps(&mut found);
         self.inspect_tables(&mut found);
         self.lsm.inspect(&mut self.ebpf, &mut found);
-        self.integrity.whole = Some(began);
-        self.news(found.list)
+        found
+    }
+
+    /// Whether the pins' file system is where it was, and nothing covers it.
+    fn mount_stands(&self) -> bool {
+        let there = |path: &Path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+        let point = self.integrity.mount.as_deref();
+        point.is_none_or(|point| there(point) && (there(&self.pins) || !self.pins.exists()))
     }
 
     /// The programs in force at the guarded cgroup, each with its tag.
@@ -247,8 +265,7 @@ impl Guard {
     /// A bpffs that was unmounted, or that something else was mounted over, is mounted anew.
     fn inspect_mount(&mut self, found: &mut Found) {
         let Some(point) = self.integrity.mount.clone() else { return };
-        let there = |path: &Path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
-        if there(&point) && (there(&self.pins) || !self.pins.exists()) {
+        if self.mount_stands() {
             return;
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
