@@ -53,7 +53,8 @@ fn policy(config: &Config) -> Finding {
         Ok(policy) => {
             Finding::ok("policy", format!("{} is sound ({})", config.policy.dir.display(), policy.digest()))
         }
-        Err(why) => Finding::new("policy", State::Bad, why).means("sluiced starts with the last one that it has accepted, or not at all"),
+        Err(why) => Finding::new("policy", State::Bad, why)
+            .means("sluiced starts with the last one that it has accepted, or not at all"),
     }
 }
 

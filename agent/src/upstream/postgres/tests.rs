@@ -10,7 +10,9 @@ use std::{
 
 use ipnet::IpNet;
 use rcgen::{CertificateParams, KeyPair};
-use sluice_config::{ClientLeg, ClientTls, Host, PostgresTarget, Service, Target, TlsMode, UnixMaintenance, Upstream};
+use sluice_config::{
+    ClientLeg, ClientTls, Host, PostgresTarget, Service, Target, TlsMode, UnixMaintenance, Upstream,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
