@@ -2,6 +2,7 @@
 # second disk, and prints its console. What the guest writes is gone afterwards, unless SNAPSHOT is off. Emulated by
 # default: KVM inside of a virtual machine is not to be relied on.
 # Without cmpxchg16b, whose flags QEMU 7.2 gets wrong: the allocator of newer kernels uses it, and they fall over at random.
+# Without it Linux 7 has no kmalloc_nolock, and BPF no socket storage, unless its caches are checked: hence slab_debug=F.
 set -euo pipefail
 kernel=$1 image=$2 job=$3; shift 3
 version=$(basename "$kernel"/lib/modules/*)
@@ -42,4 +43,4 @@ truncate -s %512 "$work/job.tar"
 timeout "${PATIENCE:-900}" qemu-system-x86_64 -accel "${ACCEL:-tcg,thread=multi}" -cpu "${CPU:-max,cx16=off}" -m "${MEMORY:-2048}" -smp 2 -nographic -no-reboot \
   -nodefaults -serial stdio -kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initrd" \
   -drive "file=$image,if=virtio,format=raw,snapshot=${SNAPSHOT:-on}" -drive "file=$work/job.tar,if=virtio,format=raw,snapshot=on" \
-  -append "console=ttyS0 panic=-1 quiet loglevel=3 $*" < /dev/null 2>&1 | sed -u 's|\r||g'
+  -append "console=ttyS0 panic=-1 quiet loglevel=3 slab_debug=F $*" < /dev/null 2>&1 | sed -u 's|\r||g'

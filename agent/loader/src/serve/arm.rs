@@ -191,7 +191,13 @@ fn listen(port: u16, mut kept: notify::Kept) -> Result<Vec<OwnedFd>, String> {
                 // a kernel without IPv6 has nobody who connects by it
                 Err(e) if address.is_ipv6() && absent(&e) => continue,
                 Err(e) => {
-                    let hint = "another process listens there, end it first";
+                    let hint = match e.kind() {
+                        io::ErrorKind::PermissionDenied => {
+                            "the program at the hook refuses it: another loader's stands there, or the kernel gives \
+                             no socket storage"
+                        }
+                        _ => "another process listens there, end it first",
+                    };
                     return Err(format!("{address} (guard.port): {e}; {hint}"));
                 }
             },
