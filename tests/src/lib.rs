@@ -14,6 +14,7 @@ pub mod failure;
 pub mod flood;
 pub mod gate;
 pub mod host;
+pub mod pooler;
 pub mod prober;
 pub mod road;
 pub mod scene;

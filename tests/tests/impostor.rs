@@ -9,9 +9,10 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use sluice_tests::command::{hear, sh, until, within};
+use sluice_tests::command::{hear, until, within};
 use sluice_tests::enclosure::in_room;
 use sluice_tests::stage::Stage;
+use sluice_tests::world::network::cell;
 use sluice_tests::world::{HOME, World};
 use sluice_tests::{Context as _, Result};
 
@@ -57,23 +58,6 @@ fn in_cell(mut command: Command) -> Command {
 
 fn said(mut command: Command, arguments: &[&str]) -> Result<String> {
     Ok(hear(command.args(["-c", IMPOSTOR]).args(arguments))?.all())
-}
-
-/// A network namespace with a way to the database.
-fn cell() -> Result<()> {
-    for line in [
-        "netns add cell",
-        "link add cell0 netns cell type veth peer name cell0 netns database",
-        "-n cell address add 10.79.0.1/24 dev cell0",
-        "-n cell link set cell0 up",
-        "-n cell link set lo up",
-        "-n database address add 10.79.0.2/24 dev cell0",
-        "-n database link set cell0 up",
-        "-n cell route add 10.77.0.2/32 via 10.79.0.2",
-    ] {
-        sh("ip", line.split(' '))?;
-    }
-    Ok(())
 }
 
 #[test]

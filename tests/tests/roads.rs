@@ -9,7 +9,7 @@ use sluice_tests::enclosure::in_room;
 use sluice_tests::scene::log_in;
 use sluice_tests::stage::Stage;
 use sluice_tests::world::World;
-use sluice_tests::world::network::{APP_NAMESPACE, NAMESPACE};
+use sluice_tests::world::network::{APP_NAMESPACE, NAMESPACE, cell};
 use sluice_tests::{Context as _, Result};
 
 const OTHERS: &str = include_str!("../fixtures/scripts/others.py");
@@ -46,22 +46,6 @@ impl Drop for Others {
             drop(child.wait());
         }
     }
-}
-
-/// A network namespace of its own, with a wire to the database's.
-fn cell() -> Result<()> {
-    for line in [
-        "netns add cell",
-        "link add cell0 netns cell type veth peer name cell0 netns database",
-        "-n cell address add 10.79.0.1/24 dev cell0",
-        "-n cell link set cell0 up",
-        "-n database address add 10.79.0.2/24 dev cell0",
-        "-n database link set cell0 up",
-        "-n cell route add 10.77.0.2/32 via 10.79.0.2",
-    ] {
-        sh("ip", line.split(' '))?;
-    }
-    Ok(())
 }
 
 fn layer(world: &World, name: &str) -> Result<serde_json::Value> {

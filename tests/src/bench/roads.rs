@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::command::{hear, until, within};
+use crate::pooler;
 use crate::stage::Stage;
 use crate::terminal::Terminal;
 use crate::world::network::{SERVER, SERVER_NAME};
 use crate::world::people::Person;
-use crate::world::{HOME, World, certificates, own};
+use crate::world::{HOME, World, certificates};
 use crate::{Context, Failure, Result};
 
 /// In the order of [`Roads::run`]'s `road`.
@@ -111,32 +112,17 @@ impl Drop for Roads {
 }
 
 fn pgbouncer(world: &World) -> Result<Child> {
-    let directory = Path::new(HOME).join("pgbouncer");
-    fs::create_dir_all(&directory)?;
-    let certificates = certificates::paths();
-    for (from, to) in [(&certificates.database.0, "cert.pem"), (&certificates.database.1, "key.pem")] {
-        fs::copy(from, directory.join(to))?;
-    }
-    let here = directory.display();
-    let password = &world.postgres.password;
-    fs::write(directory.join("users"), format!("\"app\" \"{password}\"\n"))?;
     let settings = format!(
-        "[databases]\nshop = host={SERVER_NAME} port=5432 dbname=shop user=app password={password}\n\
-         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {PGBOUNCER_PORT}\nunix_socket_dir =\n\
+        "listen_addr = 127.0.0.1\nlisten_port = {PGBOUNCER_PORT}\n\
          pool_mode = session\nmax_client_conn = 500\ndefault_pool_size = 150\n\
-         auth_type = scram-sha-256\nauth_file = {here}/users\n\
-         client_tls_sslmode = require\nclient_tls_cert_file = {here}/cert.pem\nclient_tls_key_file = {here}/key.pem\n\
-         server_tls_sslmode = verify-full\nserver_tls_ca_file = {ca}\n\
-         ignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",
-        ca = certificates.ca.display()
+         server_tls_sslmode = verify-full\nserver_tls_ca_file = {ca}\n",
+        ca = certificates::paths().ca.display()
     );
-    fs::write(directory.join("pgbouncer.ini"), settings)?;
-    own(&directory, "postgres")?;
-    let log = fs::File::create(directory.join("log"))?;
+    let (settings, log) = pooler::furnish(world, "pgbouncer", SERVER_NAME, &settings)?;
     let mut command: Command = within(&world.outside(), "setpriv");
     command
         .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--", "pgbouncer", "-q"])
-        .arg(directory.join("pgbouncer.ini"))
+        .arg(settings)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use crate::bench::memory;
 use crate::command::{until, within};
 use crate::enclosure::Room;
+use crate::pooler;
 use crate::scene::log_in;
 use crate::stage::Stage;
 use crate::terminal::Terminal;
 use crate::world::network::{NAMESPACE, SERVER_NAME};
-use crate::world::{HOME, World, certificates, own};
+use crate::world::{HOME, World};
 use crate::{Context, Result};
 
 use super::{Finding, place};
@@ -152,32 +153,16 @@ fn hold<T>(
 /// In front of the server, on its side of the wire. One connection to it: what asks by the extended protocol between two
 /// transactions (the catalogue's reader) finds its statement there.
 fn pgbouncer(world: &World, clients: u32) -> Result<Child> {
-    let directory = Path::new(HOME).join("pooler");
-    fs::create_dir_all(&directory)?;
-    let certificates = certificates::paths();
-    for (from, to) in [(&certificates.database.0, "cert.pem"), (&certificates.database.1, "key.pem")] {
-        fs::copy(from, directory.join(to))?;
-    }
-    let here = directory.display();
-    let password = &world.postgres.password;
-    fs::write(directory.join("users"), format!("\"app\" \"{password}\"\n"))?;
     let settings = format!(
-        "[databases]\nshop = host=127.0.0.1 port=5432 dbname=shop user=app password={password}\n\
-         [pgbouncer]\nlisten_addr = *\nlisten_port = {PORT}\nunix_socket_dir =\n\
-         pool_mode = transaction\nmax_client_conn = {clients}\ndefault_pool_size = 1\n\
-         auth_type = scram-sha-256\nauth_file = {here}/users\n\
-         client_tls_sslmode = require\nclient_tls_cert_file = {here}/cert.pem\nclient_tls_key_file = {here}/key.pem\n\
-         server_tls_sslmode = require\nignore_startup_parameters = extra_float_digits\n\
-         log_connections = 0\nlog_disconnections = 0\n"
+        "listen_addr = *\nlisten_port = {PORT}\n\
+         pool_mode = transaction\nmax_client_conn = {clients}\ndefault_pool_size = 1\nserver_tls_sslmode = require\n"
     );
-    fs::write(directory.join("pgbouncer.ini"), settings)?;
-    own(&directory, "postgres")?;
-    let log = fs::File::create(directory.join("log"))?;
+    let (settings, log) = pooler::furnish(world, "pooler", "127.0.0.1", &settings)?;
     within(&world.outside(), "nsenter")
         .args([&format!("--net=/run/netns/{NAMESPACE}"), "--", "setpriv"])
         .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--", "sh", "-c"])
         .arg("ulimit -n $(ulimit -Hn); exec pgbouncer -q \"$0\"")
-        .arg(directory.join("pgbouncer.ini"))
+        .arg(settings)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

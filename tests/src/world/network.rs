@@ -44,3 +44,20 @@ fn wire(namespace: &str, device: &str, here: [&str; 2], there: [&str; 2]) -> Res
     }
     Ok(())
 }
+
+/// A network namespace `cell` beside the bastion's, with a wire of its own to the database's.
+pub fn cell() -> Result<()> {
+    for line in [
+        "netns add cell",
+        "link add cell0 netns cell type veth peer name cell0 netns database",
+        "-n cell address add 10.79.0.1/24 dev cell0",
+        "-n cell link set cell0 up",
+        "-n cell link set lo up",
+        "-n database address add 10.79.0.2/24 dev cell0",
+        "-n database link set cell0 up",
+        "-n cell route add 10.77.0.2/32 via 10.79.0.2",
+    ] {
+        sh("ip", line.split(' '))?;
+    }
+    Ok(())
+}

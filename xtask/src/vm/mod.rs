@@ -162,11 +162,7 @@ fn claims(
     }
     let lines: Vec<&str> = console.lines().collect();
     let held = lines.iter().filter(|line| line.starts_with("held ")).count();
-    let told = |kind: &str| -> Vec<(String, String)> {
-        let told = lines.iter().filter_map(|line| line.strip_prefix(kind)?.split_once('\t'));
-        told.map(|(name, what)| (name.to_owned(), what.to_owned())).collect()
-    };
-    (found.rows, found.costs) = (told("row\t"), told("cost\t"));
+    (found.rows, found.costs) = (told(&console, "row\t"), told(&console, "cost\t"));
     for (program, cost) in &found.costs {
         let (cost, bound) = cost.split_once('\t').unwrap_or((cost, "-"));
         say(&format!("  {program}: {cost} instructions for the verifier, bound {bound}"));
@@ -185,6 +181,12 @@ fn claims(
     let words: Vec<&str> =
         rest.filter(|l| !l.starts_with("row\t") && !l.starts_with("cost\t")).copied().collect();
     Err(format!("{suite} ({version}): not all claims hold:\n{}", words.join("\n")))
+}
+
+/// The lines of this kind: what it is about, and what was seen.
+fn told(console: &str, kind: &str) -> Vec<(String, String)> {
+    let told = console.lines().filter_map(|line| line.strip_prefix(kind)?.split_once('\t'));
+    told.map(|(name, what)| (name.to_owned(), what.to_owned())).collect()
 }
 
 /// What the guest says of one claim.

@@ -58,11 +58,7 @@ pub(super) fn run(
     boot.status().map_err(|e| format!("bash could not be started: {e}"))?;
     let console = fs::read(&log).map_err(|e| format!("{}: {e}", log.display()))?;
     let console = String::from_utf8_lossy(&console);
-    let rows: Vec<(String, String)> = console
-        .lines()
-        .filter_map(|line| line.strip_prefix("row\t")?.split_once('\t'))
-        .map(|(name, what)| (name.to_owned(), what.to_owned()))
-        .collect();
+    let rows = super::told(&console, "row\t");
     for (name, outcome) in &rows {
         say(&format!("  {outcome:<7} {name}"));
     }
